@@ -1,0 +1,141 @@
+"""The `genseg` command: the table of subcommands and the one error boundary.
+
+Nothing here or in the command modules imports more than the standard library and Typer at module level, so that help
+and completion answer at once; what a command needs it imports when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from gensegcli.cli import console
+from gensegcli.cli.groups import QuickGroup, keep_examples
+from gensegcli.errors import ExitCode, GensegError
+
+COMMANDS = {
+    "predict": "gensegcli.cli.predict",
+    "prep": "gensegcli.cli.prep",
+    "demo": "gensegcli.cli.demo",
+    "models": "gensegcli.cli.models",
+    "doctor": "gensegcli.cli.doctor",
+}
+"""Subcommand → module that holds a function (or a Typer of subcommands) of that name, in the order of the help."""
+
+
+class CommandTable(Mapping[str, Any]):
+    """The subcommands, each module imported when its command is asked for."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            function = getattr(import_module(COMMANDS[name]), name)
+            self._built[name] = _command(name, function)
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+def _command(name: str, what: Any) -> Any:
+    if isinstance(what, typer.Typer):
+        command = typer.main.get_command(what)
+        command.name = name
+    else:
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name)(what)
+        command = typer.main.get_command(single)
+    keep_examples(command)
+    return command
+
+
+class GensegGroup(QuickGroup):
+    """Turns what a user can mend into two lines on stderr and an exit code; everything else keeps its traceback."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = CommandTable()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            with console.guarded_stdout():
+                return super().invoke(ctx)
+        except GensegError as error:
+            console.error(error)
+            raise typer.Exit(error.code) from error
+        except KeyboardInterrupt as interrupt:
+            console.say("\ninterrupted: run the same command again to go on")
+            raise typer.Exit(ExitCode.INTERRUPTED) from interrupt
+        except console.ReaderGoneError as gone:
+            raise typer.Exit(ExitCode.DONE) from gone  # `| head` has what it wanted
+        except BrokenPipeError as error:
+            # Not from the output: left as it is, the framework would take it for that and end without a word.
+            raise RuntimeError("a pipe to another process broke: has an engine's process died?") from error
+
+
+app = typer.Typer(
+    cls=GensegGroup,
+    rich_markup_mode=None,  # importing rich for the help alone would cost twice what the rest of the start costs
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    epilog="Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 something missing in the environment, "
+    "4 not found, 5 some samples failed, 7 no target with --fail-on-no-target, 130 interrupted.",
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from gensegcli import __version__
+
+        typer.echo(f"genseg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def genseg(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Find what an expression describes in a picture, or say honestly that it is not there."""
+
+
+def main() -> None:
+    """Run `genseg` and leave with its exit code."""
+    try:
+        app(prog_name="genseg")
+    except SystemExit as leaving:
+        _leave_without_unwinding(leaving.code)
+        raise
+    except BaseException:
+        if threading.active_count() > 1:
+            traceback.print_exc()
+        _leave_without_unwinding(1)
+        raise
+
+
+def _leave_without_unwinding(code: object) -> None:
+    """End the process here if threads are alive: one that waits for a line on stdin, or an engine in a native call.
+
+    Python aborts when it unwinds under a reader of stdin, and engines can crash. Everything finished is on disk.
+    """
+    if threading.active_count() == 1:
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody is left to tell; `GensegGroup.invoke` has flushed before
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)

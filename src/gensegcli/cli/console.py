@@ -1,0 +1,125 @@
+"""Words for people, on stderr. stdout belongs to data, and here it is kept for them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from typing_extensions import Buffer
+
+    from gensegcli.errors import GensegError
+
+
+class ReaderGoneError(Exception):
+    """Whoever read the output (`| head`) has gone. Other pipes that break, an engine's for one, are not meant."""
+
+
+def say(text: str) -> None:
+    """One line for the person who waits."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError as gone:
+        raise ReaderGoneError from gone
+
+
+def error(problem: GensegError) -> None:
+    """`error: …` and, if there is one, `hint: …`; always one line each."""
+    failed(problem.message, problem.hint)
+
+
+def failed(message: str, hint: str = "") -> None:
+    """The same two lines for a failure that is a value."""
+    say(f"error: {_one_line(message)}")
+    if hint:
+        say(f"hint: {_one_line(hint)}")
+
+
+class _Output(io.FileIO):
+    """A descriptor that data is written to; tells a reader that has gone from every other broken pipe."""
+
+    def write(self, data: Buffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError as gone:
+            raise ReaderGoneError from gone
+
+
+@contextmanager
+def guarded_stdout() -> Generator[None]:
+    """Let writes to stdout raise `ReaderGoneError` while the block runs."""
+    before = sys.stdout
+    try:
+        output = _Output(before.fileno(), "w", closefd=False)
+    except (io.UnsupportedOperation, AttributeError):  # replaced by a caller in this process, who sees what comes
+        yield
+        return
+    before.flush()
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(output),
+        encoding=before.encoding,
+        errors=before.errors,
+        line_buffering=getattr(before, "line_buffering", False),
+        write_through=getattr(before, "write_through", False),
+    )
+    try:
+        try:
+            yield
+        finally:  # also before an exit
+            sys.stdout.flush()
+    except ReaderGoneError:
+        discard_stdout()  # what is left in the buffers needs a place to go
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stdout = before
+
+
+@contextmanager
+def data_stream() -> Generator[TextIO]:
+    """The real stdout, while everything else that is printed there goes to stderr.
+
+    Engines and the processes they start log to stdout as they like (vLLM does by default), and a line of theirs in the
+    middle of `--json > predictions.jsonl` would spoil the file. So descriptor 1 is lent to stderr for the time.
+    """
+    try:
+        descriptor = sys.stdout.fileno()
+    except (io.UnsupportedOperation, AttributeError):  # replaced by a caller in this process, who sees what comes
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept = os.dup(descriptor)
+    os.dup2(sys.stderr.fileno(), descriptor)
+    try:
+        # UTF-8 whatever the locale says: JSON is nothing else, and a table must not fail at a letter.
+        output = io.BufferedWriter(_Output(kept, "w", closefd=False))
+        with io.TextIOWrapper(output, encoding="utf-8") as stream:
+            yield stream
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+def hush() -> None:
+    """Silence the progress bars and notices of the libraries; before they are imported."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+
+
+def discard_stdout() -> None:
+    """Point stdout at the null device, after its reader has gone away."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,164 @@
+"""What `genseg prep RECIPE` does once its options are read: plan or prepare, and tell about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gensegcli.cli import console
+from gensegcli.cli.tables import table
+from gensegcli.prep.card import compared, differences
+from gensegcli.prep.inputs import Inputs, read_raw
+from gensegcli.prep.recipe import Recipe
+from gensegcli.prep.run import SKIPPED, Progress, Report, prepare
+from gensegcli.prep.select import Draw, candidates, shortage, stratum
+
+if TYPE_CHECKING:
+    from gensegcli.prep.build import Filter
+    from gensegcli.sources.raw import RawSet
+
+EVERY = 5.0
+"""Seconds between two lines of progress."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything the command was asked."""
+
+    recipe: Recipe
+    inputs: Inputs
+    out: Path
+    workers: int | None
+    max_skipped: float
+    min_prompt_iou: float | None
+    segmenter: str | None
+
+
+def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) -> None:
+    """Prepare the set, or with `dry_run` say what would be done."""
+    say = (lambda _text: None) if quiet else console.say
+    say(f"reading {task.recipe.name} {task.recipe.split} …")
+    raw = read_raw(task.recipe, task.inputs)
+    for name, counts in sorted(raw.splits.items()):
+        say(f"  {name}: {counts.refs:,} refs, {counts.pictures:,} pictures, {counts.sentences:,} sentences")
+    for note in raw.notes:
+        say(f"  note: {note}")
+    if dry_run:
+        _emit(_plan(task, raw), json=json)
+        return
+    wanted, wanted_name = _filter(task)
+    workers = task.workers or _cores()
+    report = prepare(
+        task.recipe,
+        raw,
+        task.out,
+        workers=workers,
+        restart=restart,
+        max_skipped=task.max_skipped,
+        wanted=wanted,
+        wanted_name=wanted_name,
+        tell=_teller(say),
+    )
+    _emit(_summary(task, report), json=json)
+    for line in differences(task.recipe, report.card):
+        say(f"note: {line}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _filter(task: Task) -> tuple[Filter | None, str]:
+    if task.min_prompt_iou is None:
+        return None, ""
+    from gensegcli.models import resolve_segmenter
+    from gensegcli.prep.quality import PromptFilter
+    from gensegcli.segmenter import load_segmenter
+
+    name = task.segmenter or "sam2-large"
+    segmenter = load_segmenter(resolve_segmenter(name))
+    return PromptFilter(segmenter, task.min_prompt_iou), f"{name} {segmenter.revision} >= {task.min_prompt_iou:g}"
+
+
+def _teller(say: Any) -> Any:
+    started = time.monotonic()
+    last = started
+    first: list[int] = []
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        first.append(progress.done)
+        now = time.monotonic()
+        if now - last < EVERY and progress.done < progress.planned:
+            return
+        last = now
+        rate = (progress.done - first[0]) / max(now - started, 1e-9)
+        left = (progress.planned - progress.done) / rate if rate else 0.0
+        if rate:
+            say(f"  {progress.done:,} of {progress.planned:,} samples, {rate:.0f}/s, {left:.0f} s left")
+
+    return tell
+
+
+def _plan(task: Task, raw: RawSet) -> dict[str, Any]:
+    works, skips = candidates(raw.refs, task.recipe)
+    chosen = works
+    if task.recipe.select.count:
+        draw = Draw(works, task.recipe.select)
+        quota = draw.quota()
+        chosen = draw.take(quota)
+        problem = shortage(quota, chosen, works)
+        if problem:
+            raise problem
+    kinds = [stratum(work.ref) for work in chosen]
+    return {
+        "recipe": task.recipe.name,
+        "split": task.recipe.split,
+        "for": task.recipe.purpose,
+        "digest": task.recipe.digest,
+        "samples": len(chosen),
+        "no_target": kinds.count("no_target"),
+        "single_target": kinds.count("single"),
+        "multi_target": kinds.count("multi"),
+        "pictures": len({work.picture_key for work in chosen}),
+        "unusable": len(skips),
+        "out": str(task.out),
+    }
+
+
+def _summary(task: Task, report: Report) -> dict[str, Any]:
+    card = report.card
+    return {
+        "out": str(report.folder),
+        **card["counts"],
+        "skipped": card["skipped"],
+        "filtered": card["filtered"],
+        "shards": len(card["shards"]),
+        "digest": card["recipe_digest"],
+        "raw": {unit: {"found": found, "published": told} for unit, found, told in compared(task.recipe, card)},
+        **({"skipped_file": str(report.folder / SKIPPED)} if report.skips or report.filtered else {}),
+    }
+
+
+def _emit(value: dict[str, Any], *, json: bool) -> None:
+    if json:
+        sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        return
+    raw = value.pop("raw", {})
+    rows = [(key, _worded(found)) for key, found in value.items()]
+    sys.stdout.write(table(("", ""), rows).partition("\n")[2])
+    if raw:
+        sys.stdout.write("\n")
+        sys.stdout.write(
+            table(("raw split", "found", "published"), [(u, r["found"], r["published"]) for u, r in raw.items()])
+        )
+
+
+def _worded(value: Any) -> Any:
+    return ", ".join(f"{key} {number}" for key, number in value.items()) if isinstance(value, dict) else value

@@ -1,0 +1,122 @@
+"""How far a long command is: a bar on a terminal, a line every few seconds elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from gensegcli.cli import console
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+EVERY = 5.0
+"""Seconds between two lines."""
+
+
+class Progress(Protocol):
+    """Told of every finished item."""
+
+    def step(self, *, failed: bool = False) -> None:
+        """One more is done."""
+        ...
+
+    def write(self, stream: TextIO, text: str) -> None:
+        """Put out data beside the display, at once."""
+        ...
+
+
+@contextmanager
+def progress(total: int | None, unit: str, *, quiet: bool = False) -> Generator[Progress]:
+    """A progress display that suits stderr; silent if `quiet` or if there is but one item.
+
+    Args:
+        total: how many items there will be; None if nobody knows.
+        unit: what they are, in the plural.
+        quiet: show nothing.
+    """
+    if quiet or total == 1:
+        yield Lines(total, unit, every=float("inf"))
+    elif sys.stderr.isatty():
+        with _bar(total, unit) as bar:
+            yield bar
+    else:
+        yield Lines(total, unit)
+
+
+class Lines:
+    """`120/300 pictures, 2.4/s, 75 s to go, 3 failed`, every few seconds."""
+
+    def __init__(self, total: int | None, unit: str, *, every: float = EVERY) -> None:
+        self.total, self.unit, self.every = total, unit, every
+        self.done = self.failed = 0
+        self._begun = self._told = monotonic()
+
+    def step(self, *, failed: bool = False) -> None:
+        self.done += 1
+        self.failed += failed
+        if monotonic() - self._told >= self.every:
+            self._told = monotonic()
+            console.say(self.line(self._told - self._begun))
+
+    def write(self, stream: TextIO, text: str) -> None:
+        stream.write(text)
+        stream.flush()
+
+    def line(self, seconds: float) -> str:
+        """What to say after so many seconds."""
+        rate = self.done / seconds
+        parts = [f"{self.done}{f'/{self.total}' if self.total else ''} {self.unit}", f"{rate:.2g}/s"]
+        if self.total:
+            parts.append(f"{(self.total - self.done) / rate:.0f} s to go")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        return ", ".join(parts)
+
+
+@contextmanager
+def _bar(total: int | None, unit: str) -> Generator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    display = RichProgress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=True,
+    )
+    with display:
+        yield _Bar(display, total, unit)
+
+
+class _Bar:
+    def __init__(self, display, total: int | None, unit: str) -> None:
+        self._display = display
+        self._lines = Lines(total, unit, every=float("inf"))
+        self._begun = monotonic()
+        self._task = display.add_task(unit, total=total, note="")
+
+    def step(self, *, failed: bool = False) -> None:
+        self._lines.step(failed=failed)
+        seconds = max(monotonic() - self._begun, 1e-9)
+        note = f"{self._lines.done / seconds:.2g}/s"
+        if self._lines.failed:
+            note += f", {self._lines.failed} failed"
+        self._display.update(self._task, advance=1, note=note)
+
+    def write(self, stream: TextIO, text: str) -> None:
+        if stream.isatty():  # the same screen: above the bar
+            self._display.console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        else:
+            self._lines.write(stream, text)

@@ -1,0 +1,262 @@
+"""Settings: defaults, a preset, a TOML file, `--set` and flags, laid over each other in this order.
+
+Every value remembers where it came from. Settings that decide *what* comes out are part of the identity of a run and
+of its digest; those that only decide where, when and how fast are not (`free=True` below), so that a run can be taken
+up again on another machine or with other batch sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.records import PromptMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+DEFAULT = "default"
+
+_USERINFO = re.compile(r"(?<=//)[^/?#]*@")
+"""User and password of an address."""
+
+_BOUND = 2**32
+"""Whole numbers stay below it: what engines take for a seed, and well within what JSON readers take."""
+
+
+def _setting(default: Any, description: str, *, free: bool = False, **bounds: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"free": free}, **bounds)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+class ModelSettings(_Section):
+    """The policy and the engine that runs it."""
+
+    name: str = _setting("qwen3-vl-4b", "alias, hub id (owner/name[@revision]) or local folder")
+    dialect: str | None = _setting(
+        None, "question and reader, for example genseg-neg, over what genseg.json says; null: the model's own"
+    )
+    backend: str = _setting("auto", "auto, transformers, vllm, openai (any compatible server) or scripted")
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps (transformers)", free=True)
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = _setting("auto", "number format of the weights")
+    attention: str = _setting("auto", "auto, sdpa, eager, flash_attention_2 (transformers)", free=True)
+    batch_size: int | None = _setting(
+        None, "most questions at a time; null: what suits the engine", free=True, ge=1, lt=_BOUND
+    )
+    max_pixels: int | None = _setting(
+        None, "most pixels of the resized picture; null: the model's own", ge=1, lt=_BOUND
+    )
+    max_model_len: int | None = _setting(
+        None, "longest prompt and completion in tokens (vllm)", free=True, ge=1, lt=_BOUND
+    )
+    gpu_memory_utilization: float = _setting(0.9, "share of the GPU's memory to take (vllm)", free=True, gt=0, le=1)
+    tensor_parallel: int = _setting(1, "GPUs to spread the model over (vllm)", free=True, ge=1, lt=_BOUND)
+    base_url: str | None = _setting(None, "address of an OpenAI-compatible server, with its /v1", free=True)
+    served_model: str | None = _setting(None, "name by which the server knows the model; null: the only one it serves")
+    concurrency: int = _setting(16, "requests in flight (openai)", free=True, ge=1, lt=_BOUND)
+    timeout: float = _setting(300.0, "seconds to wait for one answer (openai)", free=True, gt=0)
+    retries: int = _setting(5, "further tries after a failure of the server (openai)", free=True, ge=0, lt=_BOUND)
+    answers: Path | None = _setting(None, "JSONL file of completions (scripted)")
+
+
+class SegmenterSettings(_Section):
+    """The promptable segmenter."""
+
+    name: str | None = _setting(None, "alias, hub id, local folder, or boxfill; null: the one the model is used with")
+    backend: str | None = _setting(None, "sam2 or sam2-meta (the sam2 package); null: the segmenter's own")
+    multimask: bool = _setting(True, "best of three masks by predicted IoU; otherwise the single-mask output")
+    batch_size: int = _setting(8, "most pictures at a time", free=True, ge=1, lt=_BOUND)
+
+
+class PredictSettings(_Section):
+    """How questions are asked and answers turned into masks."""
+
+    mode: PromptMode = _setting(PromptMode.BOX_2, "parts of an answer that prompt the segmenter")
+    # Its text, not its path, is what a run holds on to.
+    prompt_file: Path | None = _setting(None, "text file with {query} that replaces the dialect's question", free=True)
+    temperature: float = _setting(0.0, "0 is greedy", ge=0)
+    top_p: float = _setting(1.0, "nucleus sampling", gt=0, le=1)
+    max_tokens: int = _setting(1500, "longest completion", ge=1, lt=_BOUND)
+    seed: int = _setting(0, "of sampling", ge=0, lt=_BOUND)
+
+
+class Settings(_Section):
+    """Everything that can be set, one section for each part of the work."""
+
+    model: ModelSettings = Field(ModelSettings(), description="the policy and its engine")
+    segmenter: SegmenterSettings = Field(SegmenterSettings(), description="the segmenter")
+    predict: PredictSettings = Field(PredictSettings(), description="asking and answering")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings and, by dotted key, where each value came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def rows(self) -> list[tuple[str, Any, str]]:
+        """Dotted key, value as plain JSON, origin; in the order of the sections. Passwords in addresses are left out."""
+        values = dict(_leaves(self.settings.model_dump(mode="json")))
+        if self.settings.model.base_url is not None:
+            values["model.base_url"] = _USERINFO.sub("", self.settings.model.base_url)
+        return [(key, value, self.origins.get(key, DEFAULT)) for key, value in values.items()]
+
+    def identity(self) -> dict[str, Any]:
+        """The values that decide the results, by dotted key."""
+        return {key: value for key, value, _ in self.rows() if not _is_free(key)}
+
+    @property
+    def digest(self) -> str:
+        return digest(self.identity())
+
+
+def digest(value: Any) -> str:
+    """First 8 hex digits of the SHA-256 of a plain JSON value, whatever the order of its keys."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:8]
+
+
+def is_unicode(value: object) -> bool:
+    """Whether a value, if it is a text or path, can be written as UTF-8: arguments and file names can hold any bytes."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def presets() -> list[str]:
+    """Names of the presets that come with the package."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in (files("gensegcli") / "presets").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def resolve(
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Lay the sources over each other.
+
+    Args:
+        preset: a name from `presets()`.
+        file: TOML with the same sections.
+        assignments: `section.key=value`, the value as in TOML or a bare text.
+        flags: dotted key → value; what is None was not given.
+
+    Raises:
+        GensegError: unknown preset, unreadable file, unknown key (with the nearest one), a value out of its range
+            (with where it came from).
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if preset is not None:
+        layers.append((f"preset {preset}", _preset(preset)))
+    if file is not None:
+        layers.append((str(file), _toml(file)))
+    layers += [("--set", dict([_assignment(text)])) for text in assignments]
+    layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
+
+    known = dict(_leaves(Settings().model_dump()))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        for key, value in layer.items():
+            if key not in known:
+                raise _unknown_key(key, origin, known)
+            if not is_unicode(value):
+                raise GensegError(f"{key} ({origin}): not valid UTF-8, found {str(value)!r}", hint=_description(key))
+            values[key], origins[key] = value, origin
+    return Resolved(_validated(values, origins), origins)
+
+
+def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+    try:
+        return Settings.model_validate(sections)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        origin = origins.get(key, DEFAULT)
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise GensegError(f"{key} ({origin}): {message}, found {first['input']!r}", hint=_description(key)) from None
+
+
+def _preset(name: str) -> dict[str, Any]:
+    if name not in presets():
+        raise unknown_name("preset", name, presets(), hint="a TOML file of your own goes with --config")
+    text = (files("gensegcli") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    return dict(_leaves(tomllib.loads(text)))
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return dict(_leaves(tomllib.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise GensegError(f"{path}: cannot be read ({what})", code=ExitCode.NOT_FOUND) from error
+    except tomllib.TOMLDecodeError as error:
+        raise GensegError(f"{path}: not TOML ({error})") from error
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise GensegError(f"--set {text}: expected section.key=value", hint="for example --set predict.seed=1")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    return key.strip(), parsed
+
+
+def _unknown_key(key: str, origin: str, known: Iterable[str]) -> GensegError:
+    names = list(known)
+    nearest = get_close_matches(key, names, n=1, cutoff=0.5)
+    section = key.partition(".")[0]
+    others = [name for name in names if name.startswith(f"{section}.")] or sorted({n.partition(".")[0] for n in names})
+    suggestion = f"did you mean {nearest[0]}? " if nearest else ""
+    return GensegError(f"unknown setting {key!r} ({origin})", hint=f"{suggestion}known: {', '.join(others)}")
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _field(key: str) -> Any:
+    section, _, name = key.partition(".")
+    return type(getattr(Settings(), section)).model_fields[name]
+
+
+def _description(key: str) -> str:
+    return f"{key}: {_field(key).description}"
+
+
+def _is_free(key: str) -> bool:
+    return bool(_field(key).json_schema_extra["free"])

@@ -1,0 +1,47 @@
+"""The one error type a user sees, and the exit codes of the command line."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ExitCode(IntEnum):
+    """Exit codes of `genseg`; documented in docs/cli.md."""
+
+    DONE = 0
+    USAGE = 2
+    ENVIRONMENT = 3
+    NOT_FOUND = 4
+    SOME_FAILED = 5
+    OVERLAP = 6
+    NO_TARGET = 7
+    INTERRUPTED = 130
+
+
+class GensegError(Exception):
+    """Something the user can mend: one line that names the thing, what was expected and what was found, and a hint."""
+
+    def __init__(self, message: str, *, hint: str = "", code: ExitCode = ExitCode.USAGE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> GensegError:
+    """The error for a name that a registry does not hold: the nearest match and the known names.
+
+    >>> unknown_name("segmenter", "sam2-lage", ["sam2-large", "boxfill"]).hint
+    'did you mean sam2-large? known: boxfill, sam2-large'
+    """
+    names = sorted(known)
+    nearest = get_close_matches(name, names, n=1, cutoff=0.5)
+    parts = [f"did you mean {nearest[0]}?" if nearest else "", f"known: {', '.join(names)}", hint]
+    return GensegError(
+        f"unknown {kind} {name!r}", hint=" ".join(part for part in parts if part), code=ExitCode.NOT_FOUND
+    )

@@ -1,0 +1,162 @@
+"""Saves predictions in the formats asked for: files per prediction as they come, files over all of them at the end."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from gensegcli.atomic import replacing, saving
+from gensegcli.errors import unknown_name
+from gensegcli.exports.coco import CocoInstances, discard_coco
+from gensegcli.exports.files import FILE_FORMATS
+from gensegcli.exports.names import is_prediction_stem, prediction_stem
+from gensegcli.exports.yolo import YoloLabels, discard_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from gensegcli.records import Prediction
+
+
+class Collection(Protocol):
+    """A format whose files hold more than one prediction."""
+
+    def add(self, prediction: Prediction) -> None:
+        """Take one prediction in."""
+        ...
+
+    def finish(self) -> None:
+        """Put what was built in its place, atomically."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        ...
+
+
+COLLECTIONS: dict[str, Callable[[Path], Collection]] = {"coco": CocoInstances, "yolo": YoloLabels}
+"""Formats over all predictions, by name."""
+
+_DISCARDS: tuple[Callable[[Path], None], ...] = (discard_coco, discard_labels)
+
+FORMATS = ("overlay", "png", "rle", "coco", "yolo", "geojson")
+"""Every format, in the order in which help texts list them."""
+
+
+class Exporter:
+    """Writes predictions below one folder.
+
+    `overlay`, `png`, `rle` and `geojson` are one file per prediction, `<folder>/<format>/<stem>.<ending>`, each there
+    whole or not at all. `coco` and `yolo` are built in `close` from all the finished predictions: a kill leaves the old
+    ones or none, and the next `close` builds them anew.
+    """
+
+    def __init__(self, folder: Path, formats: Sequence[str]) -> None:
+        """Prepare to write; nothing is created yet.
+
+        Raises:
+            GensegError: a format that does not exist.
+        """
+        for name in formats:
+            if name not in FORMATS:
+                raise unknown_name("export format", name, FORMATS)
+        self.folder = folder
+        self.formats = tuple(dict.fromkeys(formats))
+        self._files = {name: FILE_FORMATS[name] for name in self.formats if name in FILE_FORMATS}
+        self._collections = [name for name in self.formats if name in COLLECTIONS]
+        self.saved = 0
+        """Predictions written by this object."""
+
+    def paths(self, prediction: Prediction) -> dict[str, Path]:
+        """Where the files of a prediction are or will be, by format; none for `coco` and `yolo`."""
+        stem = prediction_stem(prediction)
+        return {name: self.folder / name / f"{stem}{form.suffix}" for name, form in self._files.items()}
+
+    def is_complete(self, prediction: Prediction) -> bool:
+        """Whether all files of a prediction are there; after a resume with more formats they may not be."""
+        return all(path.is_file() for path in self.paths(prediction).values())
+
+    def needs_picture(self, prediction: Prediction, *, renew: bool = True) -> bool:
+        """Whether a file is to be written that shows the picture itself.
+
+        Args:
+            prediction: what would be saved.
+            renew: files that are there already are written again.
+        """
+        return any(
+            self._files[name].needs_picture and (renew or not path.is_file())
+            for name, path in self.paths(prediction).items()
+        )
+
+    def write(self, prediction: Prediction, image: Image | None) -> dict[str, Path]:
+        """Save the files of one prediction.
+
+        Args:
+            prediction: what to save.
+            image: its RGB picture, as `read_image` gives it; without one, formats that show it are left out.
+
+        Returns:
+            The files, by format.
+
+        Raises:
+            GensegError: disk full, no permission, …; what was saved before stays whole.
+        """
+        paths = {
+            name: path
+            for name, path in self.paths(prediction).items()
+            if image is not None or not self._files[name].needs_picture
+        }
+        for name, path in paths.items():
+            with saving(path, hint=self._hint()), replacing(path) as stream:
+                stream.write(self._files[name].render(prediction, image))
+        self.saved += 1
+        return paths
+
+    def close(self, predictions: Iterable[Prediction]) -> None:
+        """Build the files over all predictions, those of earlier runs included; one pass, bounded memory.
+
+        Args:
+            predictions: all finished predictions, for example read from `predictions.jsonl`. Not looked at if no format
+                needs it.
+
+        Raises:
+            GensegError: as for `write`.
+        """
+        if not self._collections:
+            return
+        with saving(self.folder, hint=self._hint()):
+            open_ones: list[Collection] = []
+            try:
+                open_ones.extend(COLLECTIONS[name](self.folder) for name in self._collections)
+                for prediction in predictions:
+                    for collection in open_ones:
+                        collection.add(prediction)
+                for collection in open_ones:
+                    collection.finish()
+            except BaseException:
+                for collection in open_ones:
+                    collection.abort()
+                raise
+
+    def _hint(self) -> str:
+        return f"{self.saved} predictions are saved whole; mend this and run the same command again to go on"
+
+
+def discard_outputs(folder: Path) -> None:
+    """Remove what earlier runs exported below a folder, in any format, and no file that is not recognised as such.
+
+    Raises:
+        GensegError: a file cannot be removed.
+    """
+    with saving(folder, hint="remove the old files yourself, or choose another folder with --out"):
+        for name, form in FILE_FORMATS.items():
+            for path in (folder / name).glob(f"*{form.suffix}"):
+                if is_prediction_stem(path.name.removesuffix(form.suffix)) and path.is_file():
+                    path.unlink()
+            with suppress(OSError):  # not there, or the user's files are in it
+                (folder / name).rmdir()
+        for discard in _DISCARDS:
+            discard(folder)

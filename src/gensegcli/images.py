@@ -1,0 +1,307 @@
+"""Any picture a user may give, as a plain 8-bit RGB picture in the orientation in which it is displayed.
+
+What happens on the way, so that box and mask coordinates always refer to the picture as a viewer shows it:
+
+- EXIF orientation is applied; damaged EXIF data counts as none.
+- Transparency is composited on white.
+- 16-bit channels are scaled to 8 bits (65535 becomes 255), never clipped.
+- CMYK becomes RGB without colour management; Adobe's inverted form is understood.
+- Of an animation or a multi-page file the first frame is taken.
+- Size is checked from the header, before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import struct
+import threading
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from gensegcli.download import download, is_url, public_form, record_form
+from gensegcli.errors import ExitCode, GensegError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ImageSource = str | Path | bytes | Image.Image | np.ndarray
+"""A path or http(s) address, an encoded picture, or a decoded one (arrays: RGB order)."""
+
+MAX_PIXELS = 100_000_000
+"""Largest picture read unless told otherwise: 100 megapixels, 300 MB of RGB."""
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo"}
+    | {".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Endings by which a picture is recognised in a folder. A file named outright may have any: its content decides."""
+
+# Only these decoders are let near foreign bytes; Pillow has dozens, and one of them (EPS) runs another program.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "JPEG2000", "PPM", "AVIF")
+
+# What Pillow's decoders raise on damaged files.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+_header_lock = threading.Lock()
+
+
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, timeout: float = 20.0) -> Image.Image:
+    """A picture as 8-bit RGB, upright, decoded, without metadata.
+
+    Args:
+        source: path, http(s) address, encoded bytes, Pillow picture, or array: (h w), (h w 1), (h w 3) or (h w 4),
+            RGB order; uint8 or uint16 at full range, bool, or float in [0, 1].
+        max_pixels: pictures with more pixels are refused before they are decoded.
+        timeout: seconds for each wait on the network, for addresses.
+
+    Raises:
+        GensegError: missing, unreadable, damaged or too large; one line that names the picture.
+    """
+    if isinstance(source, Image.Image):
+        _check_size(source.size, "the given picture", max_pixels)
+        return _decode(source, "the given picture")
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if isinstance(source, bytes):
+        return _from_stream(io.BytesIO(source), f"the given {len(source)} bytes", max_pixels)
+    if isinstance(source, str) and is_url(source):
+        return _from_stream(io.BytesIO(download(source, timeout=timeout)), public_form(source), max_pixels)
+    return _from_file(Path(source), max_pixels)
+
+
+class FileStamp(NamedTuple):
+    """What tells one content of a file from the next without reading it."""
+
+    size: int
+    """Bytes."""
+    modified: int
+    """Nanoseconds since 1970."""
+
+
+def file_stamp(source: ImageSource) -> FileStamp | None:
+    """The stamp of a local file; None for what has none: addresses, pictures in memory, files that are gone."""
+    if not isinstance(source, str | Path) or is_url(str(source)):
+        return None
+    try:
+        found = Path(source).stat()
+    except (OSError, ValueError):  # reading it will say what is wrong
+        return None
+    return FileStamp(found.st_size, found.st_mtime_ns)
+
+
+def image_name(source: ImageSource) -> str:
+    """What a record calls a picture: its path as given, its address without secrets, or a digest of its content.
+
+    Addresses lose user, password, query and fragment; a digest of the query stands for it, so that pictures that
+    differ only there keep apart. A picture that was decoded before is named by its pixels as `read_image` gives them.
+
+    Raises:
+        GensegError: a decoded picture that `read_image` refuses.
+
+    >>> image_name("photos/a.jpg"), image_name(b"")
+    ('photos/a.jpg', 'bytes:e3b0c44298fc1c14')
+    >>> image_name("https://me:secret@example.org/a.jpg?signature=abc")
+    'https://example.org/a.jpg?sha256=586438516752'
+    """
+    if isinstance(source, str | Path):
+        return record_form(str(source)) if is_url(str(source)) else str(source)
+    if isinstance(source, bytes):
+        return f"bytes:{hashlib.sha256(source).hexdigest()[:16]}"
+    # Not the given values: two palette pictures may hold the same indices of other colours.
+    pixels = np.asarray(read_image(source))
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.str} ".encode())
+    digest.update(pixels.tobytes())
+    return f"pixels:{digest.hexdigest()[:16]}"
+
+
+# ---------------------------------------------------------------- bytes
+
+
+def _from_file(path: Path, max_pixels: int) -> Image.Image:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise GensegError(f"{path}: not a regular file")  # opening a pipe would wait for ever
+        with path.open("rb") as stream:
+            return _from_stream(stream, str(path), max_pixels)
+    except FileNotFoundError:
+        raise GensegError(f"{path}: no such file", code=ExitCode.NOT_FOUND) from None
+    except IsADirectoryError:
+        raise GensegError(f"{path}: a folder, not a picture") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise GensegError(f"{path}: cannot be read ({reason})", code=ExitCode.NOT_FOUND) from None
+
+
+def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    start = stream.read(8)
+    if not start:
+        raise GensegError(f"{name}: empty, not a picture")
+    stream.seek(0)
+    try:
+        image = _open_header(stream)
+    except UnidentifiedImageError:
+        raise GensegError(
+            f"{name}: not a picture that can be read (it begins with {start!r})",
+            hint=f"known formats: {', '.join(_FORMATS)}",
+        ) from None
+    except _DAMAGED as error:
+        raise _damaged(name, error) from None
+    with image:
+        _check_size(image.size, name, max_pixels)
+        return _decode(image, name)
+
+
+def _open_header(stream: BinaryIO) -> Image.Image:
+    """Open without decoding. Pillow's own size check is a process-wide setting of other numbers; ours replaces it."""
+    Image.init()
+    formats = [name for name in _FORMATS if name in Image.OPEN]
+    with _header_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(stream, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise GensegError(f"{name}: has no pixels ({width}×{height})")
+    if width * height > max_pixels:
+        raise GensegError(
+            f"{name}: {width}×{height} is {width * height / 1e6:.0f} megapixels, more than the limit of "
+            f"{max_pixels / 1e6:g}",
+            hint="make it smaller, or raise the limit if you trust the file",
+        )
+
+
+def _damaged(name: str, error: BaseException) -> GensegError:
+    reason = str(error) or type(error).__name__
+    kind = "cut short" if "truncated" in reason.lower() else "damaged"
+    return GensegError(f"{name}: the picture is {kind} ({reason})", hint="get the file again from where it came")
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def _decode(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+        plain = _to_rgb(_upright(image), name)
+    except _DAMAGED as error:
+        raise _damaged(name, error) from None
+    if plain is image:
+        plain = image.copy()
+    plain.info = {}
+    return plain
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Not `ImageOps.exif_transpose`: it also writes the metadata anew, which fails on damaged EXIF of sound pictures.
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGED:
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode in _DEEP:
+        return _DEEP[image.mode](np.asarray(image), name)
+    if image.has_transparency_data:
+        return _on_white(image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _from_16_bit(pixels: np.ndarray, _name: str) -> Image.Image:
+    return Image.fromarray(_eight_bit(pixels.astype(np.uint16))).convert("RGB")
+
+
+def _from_int32(pixels: np.ndarray, name: str) -> Image.Image:
+    # Some 16-bit greys arrive in this mode. Beyond that nobody knows which value is white.
+    if pixels.min() < 0 or pixels.max() > 0xFFFF:
+        raise _no_white(name, f"32-bit values from {pixels.min()} to {pixels.max()}", "0 to 65535")
+    return _from_16_bit(pixels, name)
+
+
+def _from_float(pixels: np.ndarray, name: str) -> Image.Image:
+    return Image.fromarray(_unit_to_eight_bit(pixels, name)).convert("RGB")
+
+
+_DEEP: dict[str, Callable[[np.ndarray, str], Image.Image]] = {
+    "I;16": _from_16_bit,
+    "I;16B": _from_16_bit,
+    "I;16L": _from_16_bit,
+    "I;16N": _from_16_bit,
+    "I": _from_int32,
+    "F": _from_float,
+}
+
+
+def _eight_bit(pixels: np.ndarray) -> np.ndarray:
+    """uint16 to the nearest uint8, 65535 to 255."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _unit_to_eight_bit(pixels: np.ndarray, name: str) -> np.ndarray:
+    low, high = pixels.min(), pixels.max()  # NaN if any value is
+    if not (low >= 0.0 and high <= 1.0):
+        raise _no_white(name, f"floating-point values from {low:g} to {high:g}", "0 to 1")
+    return np.rint(pixels * 255.0).astype(np.uint8)
+
+
+def _no_white(name: str, found: str, expected: str) -> GensegError:
+    return GensegError(f"{name}: {found}, expected {expected}", hint="convert it to 8 or 16 bits a channel first")
+
+
+def _from_array(pixels: np.ndarray, max_pixels: int) -> Image.Image:
+    name = "the given array"
+    shape = " ".join(map(str, pixels.shape))
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise GensegError(f"{name}: shape ({shape}), expected (h w), (h w 1), (h w 3) or (h w 4)")
+    _check_size((pixels.shape[1], pixels.shape[0]), name, max_pixels)
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    elif pixels.dtype == np.uint16:
+        pixels = _eight_bit(pixels)
+    elif np.issubdtype(pixels.dtype, np.floating):
+        pixels = _unit_to_eight_bit(pixels, name)
+    elif pixels.dtype != np.uint8:
+        raise GensegError(f"{name}: dtype {pixels.dtype}, expected uint8, uint16, bool, or float in [0, 1]")
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return _on_white(image) if image.mode == "RGBA" else image.convert("RGB")

@@ -1,0 +1,145 @@
+"""`gensegcli.load`: names and settings in, a ready `Pipeline` out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from gensegcli.dialects import get_dialect
+from gensegcli.dialects.custom import with_prompt
+from gensegcli.errors import unknown_name
+from gensegcli.models import resolve_policy, resolve_segmenter
+from gensegcli.pipeline import Pipeline
+from gensegcli.policy import EngineOptions, choose_backend, load_policy, require_backend
+from gensegcli.records import PromptMode, Sampling
+from gensegcli.segmenter import load_segmenter
+from gensegcli.segmenter import require_backend as require_segmenter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gensegcli.policy.base import Policy
+
+BATCH_SIZES = {"vllm": 128, "openai": 64}
+"""Questions per call of engines that schedule a batch themselves: they want many at a time."""
+
+_FILES_NEEDED = frozenset({"transformers", "vllm"})
+
+
+def load(
+    model: str = "qwen3-vl-4b",
+    *,
+    segmenter: str | None = None,
+    backend: str = "auto",
+    base_url: str | None = None,
+    answers: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    dialect: str | None = None,
+    mode: str = PromptMode.BOX_2,
+    multimask: bool = True,
+    prompt: str | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    max_tokens: int = 1500,
+    seed: int = 0,
+    batch_size: int | None = None,
+    segmenter_batch: int = 8,
+    segmenter_backend: str | None = None,
+    on_phase: Callable[[str], object] | None = None,
+    **engine: object,
+) -> Pipeline:
+    """Load a policy and a segmenter, and join them.
+
+    Args:
+        model: alias (`genseg models` lists them), hub id `owner/name[@revision]`, or local folder.
+        segmenter: the same for the segmenter, or `boxfill`; None takes the one the model is used with.
+        backend: `auto`, `transformers`, `vllm`, `openai` or `scripted`; what `auto` chose stands in `Pipeline.why`.
+        base_url: address of an OpenAI-compatible server that has the model.
+        answers: JSONL file of completions, for `scripted`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; for both models.
+        dtype: `auto`, `bfloat16`, `float16`, `float32`; of the policy.
+        dialect: how it is asked and read; None takes what the checkpoint's genseg.json says, else its family's. A name
+            wins over both: it was asked for, and `Pipeline.notes` says so where the checkpoint was trained otherwise.
+        mode: which parts of an answer prompt the segmenter: `box`, `box+1`, `box+2`, `box+2+neg`.
+        multimask: take the best of three masks by predicted IoU, or the segmenter's single mask.
+        prompt: a text with `{query}` that replaces the dialect's question; answers are read as before.
+        temperature: 0 is greedy.
+        top_p: nucleus sampling.
+        max_tokens: longest completion.
+        seed: of sampling.
+        batch_size: most questions at a time; None takes what suits the engine.
+        segmenter_batch: most pictures at a time.
+        segmenter_backend: `sam2` or `sam2-meta`; None takes the segmenter's own.
+        on_phase: told what is being loaded, in words.
+        engine: further fields of `policy.EngineOptions`.
+
+    Raises:
+        GensegError: unknown name or setting, a model that is neither cached nor reachable, a missing package.
+    """
+    tell = on_phase or (lambda _: None)
+    modes = [known.value for known in PromptMode]
+    if mode not in modes:
+        raise unknown_name("prompt mode", mode, modes)
+    known = {field.name for field in fields(EngineOptions)}
+    for name in engine:
+        if name not in known:
+            raise unknown_name("engine setting", name, known)
+    policy_source = resolve_policy(model).within(engine.get("max_pixels"))  # ty: ignore
+    segmenter_source = resolve_segmenter(segmenter or policy_source.entry.segmenter)
+    asked = get_dialect(dialect or policy_source.entry.dialect)
+    if prompt is not None:
+        asked = with_prompt(asked, prompt)
+
+    if batch_size is not None:
+        engine["batch_size"] = batch_size
+    options = EngineOptions(device=device, dtype=dtype, base_url=base_url, answers=answers, **engine)  # ty: ignore
+    name, why = choose_backend(policy_source, options) if backend == "auto" else (backend, f"{backend}: asked for")
+    # Whatever is missing must show before minutes go into downloading or loading the other model.
+    require_backend(name, device=device)
+    require_segmenter(segmenter_backend or segmenter_source.backend)
+    if name in _FILES_NEEDED:
+        tell(f"looking for {policy_source.id}")
+        policy_source = policy_source.fetch()
+    tell(f"looking for {segmenter_source.id}")
+    segmenter_source = segmenter_source.fetch()
+
+    tell(f"loading {policy_source.id} ({why})")
+    policy, _ = load_policy(policy_source, backend=name, options=options)
+    try:
+        tell(f"loading {segmenter_source.id}")
+        masks = load_segmenter(
+            segmenter_source,
+            backend=segmenter_backend,
+            device=None if device == "auto" else device,
+            multimask=multimask,
+        )
+        return Pipeline(
+            policy,
+            asked,
+            masks,
+            policy_source.entry,
+            mode=PromptMode(mode),
+            sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed),
+            batch_size=batch_size or BATCH_SIZES.get(name, options.batch_size),
+            segmenter_batch=segmenter_batch,
+            why=why,
+            engine=_engine(name, policy),
+            notes=_notes(policy_source.prompt_digest, asked.digest),
+        )
+    except BaseException:
+        policy.close()
+        raise
+
+
+def _engine(backend: str, policy: Policy) -> dict[str, str]:
+    """What decides the results beside the models: `auto` may choose otherwise on another machine."""
+    dtype = getattr(policy, "dtype", None)  # of engines in this process
+    return {"backend": backend, **({} if dtype is None else {"dtype": str(dtype).removeprefix("torch.")})}
+
+
+def _notes(trained_with: str | None, asked_with: str) -> list[str]:
+    if trained_with is None or trained_with == asked_with:
+        return []
+    return [f"this checkpoint was trained with the question {trained_with}, and is asked with {asked_with}"]

@@ -1,0 +1,1 @@
+"""Raw data sets to prepared ones: recipe, draw, build, store, card."""

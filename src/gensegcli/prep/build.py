@@ -1,0 +1,272 @@
+"""One picture and all its samples: decode once, resize, mine points, encode once."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+
+from gensegcli.dialects.expressions import normalise_expression
+from gensegcli.errors import GensegError
+from gensegcli.geometry.boxes import grid_to_pixel, mask_box, pixel_to_grid
+from gensegcli.geometry.keypoints import mine_negative, mine_positive
+from gensegcli.geometry.masks import resize_mask, union
+from gensegcli.geometry.rle import encode
+from gensegcli.images import MAX_PIXELS, read_image
+from gensegcli.prep.select import Skip, Work
+from gensegcli.records import GridBox, GridPoint, Rle, Sample, Size, Target
+from gensegcli.sources.raw import Problem, SizeMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gensegcli.prep.recipe import Recipe
+    from gensegcli.sources.raw import MaskSource, RawRef, RawTarget
+
+    Filter = Callable[[np.ndarray, Sample], Problem | None]
+    """From the stored picture (h w 3, RGB) and a sample built on it: why it is not wanted, or None."""
+
+
+class Built(NamedTuple):
+    """What came out of one picture: samples, those that could not be built, those that the filter did not want."""
+
+    samples: list[Sample]
+    skips: list[Skip]
+    filtered: list[Skip]
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One mask of a picture, in the forms that samples need."""
+
+    stored: np.ndarray
+    """bool (h w) at the size of the stored picture."""
+    rle: Rle
+    box: GridBox
+    points: tuple[GridPoint, ...]
+
+
+class _Unusable(Exception):  # noqa: N818 -- carries a reason to the one place that counts it
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.problem = Problem(reason, detail)
+
+
+def build_picture(works: Sequence[Work], recipe: Recipe, wanted: Filter | None = None) -> Built:
+    """The samples of one picture. What cannot be built is a value with its reason, and never an exception."""
+    built = Built([], [], [])
+    try:
+        frame = _Frame(works[0].ref, recipe)
+    except _Unusable as unusable:
+        built.skips.extend(Skip(work.id, *unusable.problem) for work in works)
+        return built
+    for work in works:
+        try:
+            sample = frame.sample(work)
+        except _Unusable as unusable:
+            built.skips.append(Skip(work.id, *unusable.problem))
+            continue
+        problem = wanted(frame.pixels(), sample) if wanted else None
+        if problem is None:
+            built.samples.append(sample)
+        else:
+            built.filtered.append(Skip(work.id, *problem))
+    return built
+
+
+class _Frame:
+    """A decoded picture and the masks made for it so far: sentences that mean the same objects share them."""
+
+    def __init__(self, ref: RawRef, recipe: Recipe) -> None:
+        assert ref.picture is not None, "references without a picture are skipped before they become work"
+        self._recipe = recipe
+        data = _read(ref)
+        pixels, plain = _decode(data, ref)
+        self.size = Size(pixels.shape[1], pixels.shape[0])
+        self.stored_size = stored_size(self.size, recipe)
+        if recipe.picture.size is None or (plain and self.stored_size == self.size):
+            self.image = data
+        else:
+            pixels = resize_picture(pixels, self.stored_size)
+            self.image = encode_jpeg(pixels, recipe.picture.quality)
+        self._bgr = pixels
+        self._objects: dict[MaskSource, _Object] = {}
+        self._negatives: dict[tuple[MaskSource, ...], list[tuple[GridPoint, ...]]] = {}
+
+    def pixels(self) -> np.ndarray:
+        """The stored picture, (h w 3), RGB."""
+        return np.ascontiguousarray(self._bgr[..., ::-1])
+
+    def sample(self, work: Work) -> Sample:
+        ref = work.ref
+        if ref.annotated_size not in (None, self.size):
+            width, height = ref.annotated_size
+            detail = f"annotated at {width}x{height}, the picture has {self.size.width}x{self.size.height}"
+            raise _Unusable("size mismatch", detail)
+        provenance = dict(ref.provenance)
+        think = provenance.pop("think", None)
+        sentence = ref.sentences[work.sentence]
+        if sentence.id is not None:
+            provenance["sent_id"] = sentence.id
+        original = ref.original_size or self.size
+        return Sample(
+            id=work.id,
+            query=normalise_expression(sentence.text),
+            image=self.image,
+            size=self.stored_size,
+            targets=self._targets(ref.targets),
+            sentences=tuple(sentence.text for sentence in ref.sentences),
+            provenance={**provenance, "split": self._recipe.split},
+            original_size=original,
+            ignore=self._ignored(ref.ignore),
+            think=str(think) if think is not None else None,
+        )
+
+    def _targets(self, targets: Sequence[RawTarget]) -> tuple[Target, ...]:
+        masks = tuple(target.mask for target in targets if target.mask is not None)
+        objects = [self._object(mask) for mask in masks]
+        if len(objects) < len(targets):
+            return tuple(_given(target) for target in targets)
+        negatives = self._mine_negatives(masks, objects)
+        return tuple(
+            Target(found.box, found.points, found.rle, background, target.ann_id, target.category_id)
+            for target, found, background in zip(targets, objects, negatives, strict=True)
+        )
+
+    def _object(self, mask: MaskSource) -> _Object:
+        if mask not in self._objects:
+            whole = _read_mask(mask, self.size)
+            box = mask_box(whole)
+            if box is None:
+                raise _Unusable("empty mask", "the object's mask has no pixel")
+            stored = whole if self.stored_size == self.size else resize_mask(whole, self.stored_size)
+            if not stored.any():
+                width, height = box.x2 - box.x1, box.y2 - box.y1
+                raise _Unusable("mask lost in resizing", f"the object's box has {width:g}x{height:g} pixels")
+            points = mine_positive(stored, self._recipe.points.positives)
+            # The box is taken before resizing, where it is exact; points are centres of stored pixels, and each of
+            # them lies in the original mask too, because resizing takes the value under the centre.
+            self._objects[mask] = _Object(
+                stored,
+                encode(stored),
+                pixel_to_grid(box, self.size),
+                tuple(pixel_to_grid(point, self.stored_size) for point in points),
+            )
+        return self._objects[mask]
+
+    def _mine_negatives(self, masks: tuple[MaskSource, ...], objects: list[_Object]) -> list[tuple[GridPoint, ...]]:
+        points = self._recipe.points
+        if not points.negatives:
+            return [()] * len(objects)
+        if masks not in self._negatives:
+            size = self.stored_size
+            whole = union((found.stored for found in objects), size)
+            self._negatives[masks] = [
+                tuple(
+                    pixel_to_grid(point, size)
+                    for point in mine_negative(
+                        whole, grid_to_pixel(found.box, size), k=points.negatives, margin_grid=points.margin
+                    )
+                )
+                for found in objects
+            ]
+        return self._negatives[masks]
+
+    def _ignored(self, mask: MaskSource | None) -> Rle | None:
+        if mask is None:
+            return None
+        whole = _read_mask(mask, self.size)
+        return encode(whole if self.stored_size == self.size else resize_mask(whole, self.stored_size))
+
+
+def _given(target: RawTarget) -> Target:
+    """An object that the data set describes by box and points."""
+    if target.box is None:
+        raise _Unusable("annotation damaged", "some objects have masks, and one has neither mask nor box")
+    return Target(target.box, target.points, None, target.negatives, target.ann_id, target.category_id)
+
+
+def _read_mask(mask: MaskSource, size: Size) -> np.ndarray:
+    try:
+        return mask.read(size)
+    except SizeMismatchError as error:
+        raise _Unusable("size mismatch", error.message) from None
+    except GensegError as error:
+        raise _Unusable("annotation damaged", error.message) from None
+    except OSError as error:
+        raise _Unusable("mask missing", str(error)) from None
+
+
+def _read(ref: RawRef) -> bytes:
+    assert ref.picture is not None
+    try:
+        return ref.picture.read()
+    except FileNotFoundError as error:
+        raise _Unusable("picture missing", str(error)) from None
+    except OSError as error:
+        raise _Unusable("picture unreadable", str(error)) from None
+
+
+# ---------------------------------------------------------------- pixels
+
+_END_OF_JPEG = b"\xff\xd9"
+
+
+def _decode(data: bytes, ref: RawRef) -> tuple[np.ndarray, bool]:
+    """The upright picture (h w 3, uint8, BGR), and whether its bytes can be stored as they are in a training set.
+
+    OpenCV decodes sound 8-bit JPEGs of one or three channels, which nearly all are; everything else goes the careful
+    way. OpenCV does not notice a JPEG that is cut short, hence the look at its end.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            simple = upright and header.mode in ("RGB", "L") and header.width * header.height <= MAX_PIXELS
+            jpeg = header.format == "JPEG"
+    except Exception as error:
+        if not isinstance(error, _DAMAGED):
+            raise
+        simple = jpeg = False
+    pixels = None
+    if simple and jpeg and data.rstrip(b"\0")[-2:] == _END_OF_JPEG:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        try:
+            pixels = np.asarray(read_image(data))[..., ::-1]
+        except GensegError as error:
+            assert ref.picture is not None
+            what = error.message.partition(": ")[2] or error.message
+            raise _Unusable("picture damaged", f"{ref.picture.key}: {what}") from None
+    return pixels, simple
+
+
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, Image.DecompressionBombError)
+
+
+def stored_size(size: Size, recipe: Recipe) -> Size:
+    """The size at which a picture of `size` is stored."""
+    wanted = recipe.picture.size
+    if wanted is None:
+        return size
+    if not recipe.picture.keep_aspect:
+        return Size(*wanted)
+    scale = min(wanted[0] / size.width, wanted[1] / size.height)
+    return Size(max(1, round(size.width * scale)), max(1, round(size.height * scale)))
+
+
+def resize_picture(pixels: np.ndarray, size: Size) -> np.ndarray:
+    """A picture (h w 3) at another size: averaged where both sides shrink, else bilinear."""
+    height, width = pixels.shape[:2]
+    shrinks = size.width <= width and size.height <= height
+    return cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def encode_jpeg(bgr: np.ndarray, quality: int) -> bytes:
+    """A JPEG of a BGR picture (h w 3)."""
+    ok, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert ok, "OpenCV always encodes an 8-bit picture"
+    return data.tobytes()

@@ -1,0 +1,301 @@
+"""Recipes: one TOML file for each set that `genseg prep` knows, resolved with the split, the purpose and `--set`.
+
+A recipe begins with what holds always; each `[[variant]]` then overrides some of it `when` split, purpose or splits'
+author are as it says. What comes out of that is stored with the prepared set, together with its digest.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from copy import deepcopy
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gensegcli.config import digest
+from gensegcli.errors import ExitCode, GensegError, unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# ---------------------------------------------------------------- where the raw data comes from
+
+
+class Refer(_Part):
+    """A set of the RefCOCO family."""
+
+    kind: Literal["refer"]
+    folder: str = Field(description="the set's folder below the root")
+    by: str = Field(description="whose splits: unc, umd or google")
+
+
+class ReasonSeg(_Part):
+    """Pictures with polygons in JSON files beside them."""
+
+    kind: Literal["reasonseg"]
+
+
+class Foreground(_Part):
+    """A folder of pictures and a folder of masks."""
+
+    kind: Literal["foreground"]
+    folders: dict[str, list[tuple[str, str]]] = Field(description="split to pairs (pictures, masks), the usual names")
+    query: str = Field(description="what is asked of every picture")
+    leave_out: list[str] = Field([], description="names that contain one of these are not part of the set")
+
+
+class Hub(_Part):
+    """Parquet files on the hub."""
+
+    kind: Literal["hub"]
+    id: str = Field(description="owner/name")
+    form: str = Field(description="how the columns are read: a key of sources.hub.FORMS")
+    frame: tuple[int, int] = Field((840, 840), description="width and height in whose pixels solutions are given")
+
+
+class Own(_Part):
+    """COCO annotations, pictures and expressions of one's own."""
+
+    kind: Literal["coco"]
+
+
+class Scenes(_Part):
+    """Generated scenes."""
+
+    kind: Literal["scenes"]
+    n: int = Field(5000, ge=1, description="how many")
+
+
+Source = Annotated[Refer | ReasonSeg | Foreground | Hub | Own | Scenes, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- what becomes of it
+
+
+class Shares(_Part):
+    """How a draw is divided by the number of objects that an expression means; the shares add up to 1."""
+
+    no_target: float = Field(ge=0, le=1)
+    single: float = Field(ge=0, le=1)
+    multi: float = Field(ge=0, le=1)
+
+
+class Select(_Part):
+    """What counts as one sample, and which are taken."""
+
+    per: Literal["ref", "sentence"] = Field("ref", description="one sample for each reference, or for each sentence")
+    sentence: Literal["first", "random"] = Field("first", description="which one, where a reference is one sample")
+    first: int = Field(0, ge=0, description="only that many references, in the set's order; 0: all")
+    count: int = Field(0, ge=0, description="draw exactly that many samples; 0: take all")
+    shares: Shares | None = Field(None, description="of a draw; without shares it is drawn as it comes")
+    per_picture: int = Field(0, ge=0, description="of a draw: at most that many samples of one picture; 0: no limit")
+    seed: int = Field(0, description="of the draw, of random sentences and of generated scenes")
+
+
+class Picture(_Part):
+    """How pictures are stored."""
+
+    size: tuple[int, int] | None = Field(None, description="width and height; without it the original bytes are kept")
+    keep_aspect: bool = Field(False, description="fit into that size instead of filling it")
+    quality: int = Field(95, ge=1, le=100, description="of the JPEG, where a picture is encoded anew")
+
+
+class Points(_Part):
+    """How many points are mined."""
+
+    positives: Literal[1, 2] = Field(2, description="inside each object")
+    negatives: int = Field(2, ge=0, description="in the background of each object's box")
+    margin: float = Field(10, ge=0, description="least distance of the background points to any object, in grid units")
+
+
+class About(_Part):
+    """What people should know; not part of the digest."""
+
+    title: str
+    description: str
+    licence: str
+    homepage: str = ""
+    get: str = Field("", description="how to get the raw files")
+    citation: str = Field("", description="BibTeX")
+
+
+class Published(_Part):
+    """How large a split is by its authors."""
+
+    split: str
+    by: str = ""
+    refs: int | None = None
+    pictures: int | None = None
+    sentences: int | None = None
+    note: str = ""
+
+
+class Expected(_Part):
+    """How many samples come out of the complete raw data."""
+
+    split: str
+    by: str = ""
+    purpose: Literal["train", "eval"] | None = None
+    samples: int
+    no_target: int | None = None
+
+
+class Recipe(_Part):
+    """A recipe with everything decided."""
+
+    name: str
+    split: str
+    purpose: Literal["train", "eval"]
+    source: Source
+    select: Select = Select()
+    picture: Picture = Picture()
+    points: Points = Points()
+    about: About
+    published: list[Published] = []
+    expected: list[Expected] = []
+
+    def identity(self) -> dict[str, Any]:
+        """The values that decide what comes out."""
+        return self.model_dump(mode="json", exclude={"about", "published", "expected"})
+
+    @property
+    def digest(self) -> str:
+        return digest(self.identity())
+
+    @property
+    def published_here(self) -> Published | None:
+        """The published size of this split, if there is one."""
+        by = getattr(self.source, "by", "")
+        return next((row for row in self.published if row.split == self.split and row.by in ("", by)), None)
+
+    @property
+    def expected_here(self) -> Expected | None:
+        """What the complete raw data gives, if the selection is the recipe's own."""
+        by = getattr(self.source, "by", "")
+        rows = (row for row in self.expected if row.split == self.split and row.by in ("", by))
+        return next((row for row in rows if row.purpose in (None, self.purpose)), None)
+
+
+# ---------------------------------------------------------------- finding and resolving
+
+
+def recipe_folder() -> Path:
+    """The folder of recipes: inside the installed package, or beside `src` in a checkout."""
+    packaged = Path(str(files("gensegcli"))) / "data_recipes"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "data_recipes"
+
+
+def names() -> list[str]:
+    """The recipes that come with genseg."""
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+
+
+def read(name: str) -> dict[str, Any]:
+    """The content of a recipe, by its name or by the path of a TOML file of one's own.
+
+    Raises:
+        GensegError: no such recipe, or not TOML.
+    """
+    path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
+    if not path.is_file():
+        if name.endswith(".toml"):
+            raise GensegError(f"{path}: no such file", code=ExitCode.NOT_FOUND)
+        raise unknown_name("recipe", name, names(), hint="a recipe of your own is named by its path, ending in .toml")
+    try:
+        return {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GensegError(f"{path}: not TOML ({error})") from error
+
+
+def resolve(
+    name: str,
+    *,
+    split: str | None = None,
+    purpose: str | None = None,
+    by: str | None = None,
+    assignments: Iterable[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """A recipe for one split and purpose.
+
+    Args:
+        name: of a recipe, or the path of one.
+        split: None takes the recipe's own.
+        purpose: train or eval; None: train for a split whose name begins with it, eval for others.
+        by: whose splits, where the source has that choice.
+        assignments: `select.seed=1` and the like.
+        changes: the same by dotted key, already parsed; laid over all others.
+
+    Raises:
+        GensegError: unknown recipe, unknown key, or a value out of its range.
+    """
+    content = read(name)
+    variants = content.pop("variant", [])
+    content["split"] = split or content.get("split", "train")
+    content["purpose"] = purpose or content.get("purpose") or _usual_purpose(content["split"])
+    content.setdefault("source", {})
+    if by is not None:
+        if "by" not in content["source"]:
+            raise GensegError(f"{name}: has no choice of splits' authors", hint="leave --by away")
+        content["source"]["by"] = by
+    facts = {"split": content["split"], "purpose": content["purpose"], "by": content["source"].get("by", "")}
+    for variant in variants:
+        when = variant.pop("when")
+        if all(facts[key] == value for key, value in when.items()):
+            _merge(content, variant)
+    selection = deepcopy((content["source"], content.get("select")))
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise GensegError(f"--set {text}: expected key=value", hint="for example --set select.seed=1")
+        _put(content, key.strip(), _parsed(value))
+    for key, value in (changes or {}).items():
+        _put(content, key, value)
+    if (content["source"], content.get("select")) != selection:
+        content["expected"] = []  # another selection gives other numbers
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _invalid(name, error) from None
+
+
+def _usual_purpose(split: str) -> str:
+    return "train" if split.startswith("train") else "eval"
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _put(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise GensegError(f"--set {dotted}: {parent} has no parts")
+    content[last] = value
+
+
+def _parsed(value: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def _invalid(name: str, error: ValidationError) -> GensegError:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return GensegError(f"recipe {name}: {key}: {message}", hint=f"`genseg prep ls {name}` shows what can be set")

@@ -1,0 +1,88 @@
+"""Foreground sets (DIS5K, COD10K, CAMO, DUTS): a folder of pictures, a folder of grey masks, paired by base name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.images import SUFFIXES, read_image
+from gensegcli.sources.places import first_folder
+from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, RawTarget, Sentence, SizeMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gensegcli.records import Size
+
+THRESHOLD = 127
+"""A mask's pixel is foreground if it is brighter than this (of 255)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFile:
+    """A mask in a picture file: bright is foreground."""
+
+    path: Path
+
+    def read(self, size: Size) -> np.ndarray:
+        picture = read_image(self.path)
+        if picture.size != tuple(size):
+            raise SizeMismatchError(
+                f"{self.path.name}: mask of {picture.size}, picture of {tuple(size)} (width, height)"
+            )
+        return np.asarray(picture.convert("L")) > THRESHOLD
+
+
+def read_foreground(
+    root: Path,
+    *,
+    dataset: str,
+    split: str,
+    folders: Mapping[str, Sequence[Sequence[str]]],
+    query: str,
+    leave_out: Sequence[str] = (),
+    hint: str = "",
+) -> RawSet:
+    """One split of a foreground set, by file name.
+
+    Args:
+        root: the folder above the set's own.
+        dataset: name of the set.
+        split: a key of `folders`.
+        folders: split → pairs (folder of pictures, folder of masks) below the root; the first pair that is there counts.
+        query: what is asked of every picture: these sets have no expressions.
+        leave_out: pictures whose names contain one of these are not part of the set.
+        hint: where to get the set.
+
+    Raises:
+        GensegError: no such split; neither of the folder pairs is there, or the folder holds no pictures.
+    """
+    if split not in folders:
+        raise GensegError(f"{dataset} has no split {split!r}", hint=f"known: {', '.join(folders)}")
+    pairs = {pair[0]: pair[1] for pair in folders[split]}
+    pictures = first_folder(root, pairs, what=f"{dataset} {split}", hint=hint)
+    masks = first_folder(root, [pairs[pictures.relative_to(root).as_posix()]], what=f"masks of {dataset}", hint=hint)
+    by_name = {path.stem: path for path in masks.iterdir() if path.suffix.lower() in SUFFIXES}
+    refs = []
+    for path in sorted(pictures.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or any(part in path.name for part in leave_out):
+            continue
+        mask = by_name.get(path.stem)
+        refs.append(
+            RawRef(
+                id=path.stem,
+                picture=PictureFile(path),
+                sentences=(Sentence(query),),
+                targets=(RawTarget(MaskFile(mask)),) if mask else (),
+                provenance={"dataset": dataset, "file_name": path.name},
+                problem=None if mask else Problem("mask missing", f"no mask for {path.name} in {masks}"),
+            )
+        )
+    if not refs:
+        raise GensegError(f"{pictures}: holds no pictures", hint=hint, code=ExitCode.NOT_FOUND)
+    counts = Counts.of(refs, len(refs))
+    return RawSet(refs, counts, (), {split: counts})

@@ -1,0 +1,171 @@
+"""What a source yields: references to pictures and objects as the raw files have them, nothing decoded yet.
+
+A source reads annotation files only. Pictures and masks are named by small picklable values that know how to read
+themselves, so that a worker process can do the reading.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from gensegcli.errors import GensegError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from gensegcli.records import GridBox, GridPoint, Size
+
+
+class PictureSource(Protocol):
+    """Where the encoded bytes of a picture are."""
+
+    @property
+    def key(self) -> str:
+        """Equal for equal pictures of one set; references with one key are built from one decoding."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The key without what differs between machines: draws are decided by it."""
+        ...
+
+    def read(self) -> bytes:
+        """The encoded picture.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        ...
+
+
+class MaskSource(Protocol):
+    """Where the mask of an object is."""
+
+    def read(self, size: Size) -> np.ndarray:
+        """The mask, bool (h w), of the upright picture of `size`.
+
+        Raises:
+            GensegError: the annotation is damaged or belongs to a picture of another size.
+            OSError: its file is not there, or cannot be read.
+        """
+        ...
+
+
+class SizeMismatchError(GensegError):
+    """An annotation that was made for a picture of another size."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A picture in a file."""
+
+    path: Path
+
+    @property
+    def key(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def read(self) -> bytes:
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class RawTarget:
+    """One object of a reference.
+
+    Either with a mask, from which box and points are taken, or (hub copies without masks) with the box and points that
+    the data set gives.
+    """
+
+    mask: MaskSource | None
+    box: GridBox | None = None
+    points: tuple[GridPoint, ...] = ()
+    negatives: tuple[GridPoint, ...] = ()
+    ann_id: int | None = None
+    category_id: int | None = None
+
+
+class Sentence(NamedTuple):
+    """One expression as the data set spells it, and its number if it has one."""
+
+    text: str
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawRef:
+    """One reference: a picture, the objects meant (none: nothing matches), and one or more sentences that mean them."""
+
+    id: str
+    """Unique in its split unless the raw file repeats itself."""
+    picture: PictureSource | None
+    """None if the annotation files do not lead to a picture that is there; `problem` says why."""
+    sentences: tuple[Sentence, ...]
+    targets: tuple[RawTarget, ...]
+    ignore: MaskSource | None = None
+    """Pixels that count neither as object nor as background."""
+    annotated_size: Size | None = None
+    """Size of the picture by the annotation file, where it says."""
+    original_size: Size | None = None
+    """Size of the picture before whoever distributes the set resized it, where that is known."""
+    provenance: Mapping[str, str | int] = field(default_factory=dict)
+    problem: Problem | None = None
+    """Why this reference cannot be used, if that is known already."""
+
+
+class Problem(NamedTuple):
+    """A reason, the same words for all cases of its kind, and what exactly was found."""
+
+    reason: str
+    detail: str
+
+
+class Counts(NamedTuple):
+    """How large a split is, in the three units that papers use."""
+
+    refs: int
+    pictures: int
+    sentences: int
+
+    @classmethod
+    def of(cls, refs: Sequence[RawRef], pictures: int) -> Counts:
+        """Counts of a split with that many distinct pictures."""
+        return cls(len(refs), pictures, sum(len(ref.sentences) for ref in refs))
+
+
+@dataclass(frozen=True, slots=True)
+class RawSet:
+    """One split of a data set, in the set's own order (by reference id where there is one)."""
+
+    refs: Sequence[RawRef]
+    counts: Counts
+    files: tuple[Path, ...]
+    """Annotation files that were read; their digests go into the prepared set's identity."""
+    splits: Mapping[str, Counts] = field(default_factory=dict)
+    """The sizes of all splits the files hold."""
+    notes: tuple[str, ...] = ()
+    """Things about the raw data that a reader of the card should know."""
+
+
+_COCO_NAME = re.compile(r"(?:^|_)(\d{12})(?:_\d+)?$")
+
+
+def coco_image_id(name: str) -> int | None:
+    """The COCO picture id in a file name of 2014 or 2017, None for other names.
+
+    >>> coco_image_id("COCO_train2014_000000000785.jpg"), coco_image_id("val2017/000000000785.jpg")
+    (785, 785)
+    >>> coco_image_id("COCO_train2014_000000000785_442619.jpg"), coco_image_id("785_o.jpg")
+    (785, None)
+    """
+    found = _COCO_NAME.search(PurePosixPath(name).stem)
+    return int(found[1]) if found else None

@@ -1,0 +1,135 @@
+"""`genseg prep` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from gensegcli.cli.app import app
+from gensegcli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+
+def genseg(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["prep", *arguments])
+
+
+@pytest.fixture
+def root(shared_data: Path) -> str:
+    return str(shared_data / "mini")
+
+
+def test_prepare_show_and_check_the_real_mini_set(root: str, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+
+    made = genseg("refcocog", "--split", "val", "--root", root, "--out", str(out), "--json", "--workers", "1")
+    assert made.exit_code == 0, made.stderr
+    value = json.loads(made.stdout)
+    assert value["samples"] == 10
+    assert value["raw"]["refs"] == {"found": 10, "published": 2573}
+    assert "val: 10 refs, 4 pictures, 16 sentences" in made.stderr
+    assert "2,573 published" in made.stderr
+
+    shown = genseg("show", str(out), "--index", "3", "--out", str(tmp_path / "a.png"))
+    assert shown.exit_code == 0, shown.stderr
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width >= 500
+
+    checked = genseg("check", str(out), "--json")
+    assert (checked.exit_code, json.loads(checked.stdout)["problems"]) == (0, 0)
+    shard = next((out / "data").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert genseg("check", str(out)).exit_code == ExitCode.SOME_FAILED
+
+
+def test_the_same_command_again_builds_nothing(root: str, tmp_path: Path) -> None:
+    arguments = ("grefcoco", "--split", "val", "--for", "eval", "--root", root, "-o", str(tmp_path), "--workers", "1")
+    first = genseg(*arguments)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()}
+    second = genseg(*arguments)
+
+    assert first.stdout == second.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").iterdir()} == stamps
+
+
+def test_a_dry_run_writes_nothing(root: str, tmp_path: Path) -> None:
+    done = genseg("grefcoco", "--split", "val", "--root", root, "-o", str(tmp_path / "out"), "--dry-run", "--json")
+
+    assert done.exit_code == 0, done.stderr
+    value = json.loads(done.stdout)
+    assert (value["samples"], value["no_target"], value["multi_target"], value["pictures"]) == (9, 4, 5, 4)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_root_from_the_environment(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENSEG_DATA", root)
+    assert genseg("grefcoco", "--split", "val", "--dry-run").exit_code == 0
+    monkeypatch.setenv("GENSEG_DATA", str(tmp_path))
+    gone = genseg("grefcoco", "--split", "val", "--dry-run")
+    assert gone.exit_code == ExitCode.NOT_FOUND
+    assert "looked for" in gone.stderr
+    assert "hint: get it from" in gone.stderr
+
+
+def test_own_data(root: str, tmp_path: Path) -> None:
+    lines = [
+        {"image_id": 785, "expression": "the skier", "ann_ids": [442619]},
+        {"image_id": 785, "expression": "a zebra", "ann_ids": []},
+    ]
+    (tmp_path / "e.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    arguments = ["--annotations", f"{root}/grefcoco/instances.json", "--images", f"{root}/images/train2014"]
+
+    done = genseg(
+        "coco",
+        *arguments,
+        "--expressions",
+        str(tmp_path / "e.jsonl"),
+        "-o",
+        str(tmp_path / "out"),
+        "--workers",
+        "1",
+        "-q",
+    )
+    assert done.exit_code == 0, done.stderr
+    assert "single_target               1" in done.stdout
+
+    missing = genseg("coco", *arguments)
+    assert missing.exit_code == ExitCode.USAGE
+    assert "needs --expressions" in missing.stderr
+
+
+def test_keep_aspect_and_filter_by_a_segmenter(root: str, tmp_path: Path) -> None:
+    done = genseg(
+        "refcocog", "--split", "val", "--for", "train", "--keep-aspect", "--min-prompt-iou", "0.5",
+        "--segmenter", "boxfill", "--root", root, "-o", str(tmp_path), "--json", "-q",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    value = json.loads(done.stdout)
+    assert value["samples"] + value["filtered"]["prompt IoU"] == 10
+    card = json.loads((tmp_path / "dataset.json").read_text())
+    assert card["filter"].startswith("boxfill")
+    assert card["recipe"]["picture"]["keep_aspect"] is True
+
+
+def test_list_and_print_recipes() -> None:
+    listed = json.loads(genseg("ls", "--json").stdout)
+    assert {"grefcoco", "scenes"} <= {row["name"] for row in listed}
+    assert "grefcoco" in genseg("ls").stdout
+    printed = json.loads(genseg("show", "grefcoco").stdout)
+    assert printed["select"]["count"] == 15285
+
+
+def test_help_and_wrong_names() -> None:
+    assert "RECIPE" in genseg("--help").stdout
+    assert "--min-prompt-iou" in genseg("make", "--help").stdout
+    wrong = genseg("grefcocoo")
+    assert wrong.exit_code == ExitCode.NOT_FOUND
+    assert "did you mean grefcoco?" in wrong.stderr

@@ -1,0 +1,423 @@
+"""Every format read back by somebody else's reader, and what a full disk or a kill leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from gensegcli.errors import GensegError
+from gensegcli.exports import FORMATS, Exporter, discard_outputs
+from gensegcli.exports.exporter import COLLECTIONS
+from gensegcli.exports.files import FILE_FORMATS
+from gensegcli.predictions import union_mask
+from gensegcli.records import Prediction, Refusal, RefusalKind
+from tests.made import made_prediction
+from tests.rasterise import rasterise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+HEIGHT, WIDTH = 90, 120
+
+
+def shapes() -> list[np.ndarray]:
+    """A ring (with its hole), two separate parts with a one-pixel bridge missing, and a sliver one pixel wide."""
+    ring, parts, sliver = np.zeros((3, HEIGHT, WIDTH), dtype=np.uint8)
+    cv2.circle(ring, (40, 45), 30, 1, -1)
+    cv2.circle(ring, (40, 45), 12, 0, -1)
+    cv2.rectangle(parts, (80, 5), (100, 20), 1, -1)
+    cv2.ellipse(parts, (95, 60), (20, 10), 30, 0, 360, 1, -1)
+    sliver[88, 3:90] = 1
+    return [ring.astype(bool), parts.astype(bool), sliver.astype(bool)]
+
+
+def several() -> list[Prediction]:
+    """Two expressions on one picture, the second not there; another picture of the same name; a refusal; no mask."""
+    first, second, third = shapes()
+    return [
+        made_prediction([first, second], id="1", image="x/a.jpg", query="round things"),
+        made_prediction([], (WIDTH, HEIGHT), id="2", image="x/a.jpg", query='the "blue": one'),
+        made_prediction([third], id="3", image="y/a.jpg", query="round things"),
+        made_prediction(
+            [], (WIDTH, HEIGHT), id="4", image="z.jpg", query="cat", no_target=False, refusal=Refusal(RefusalKind.EMPTY)
+        ),
+        made_prediction([np.zeros((HEIGHT, WIDTH), dtype=bool)], id="5", image="z.jpg", query="dog"),
+    ]
+
+
+IMAGE = Image.new("RGB", (WIDTH, HEIGHT), (40, 80, 120))
+
+
+def export(folder: Path, formats: Sequence[str], predictions: Sequence[Prediction]) -> Exporter:
+    exporter = Exporter(folder, formats)
+    for prediction in predictions:
+        exporter.write(prediction, IMAGE)
+    exporter.close(predictions)
+    return exporter
+
+
+def test_the_formats_are_those_of_the_two_tables() -> None:
+    assert set(FORMATS) == FILE_FORMATS.keys() | COLLECTIONS.keys()
+
+
+def test_an_unknown_format_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(GensegError, match="unknown export format 'geojsn'") as caught:
+        Exporter(tmp_path, ["png", "geojsn"])
+    assert "did you mean geojson?" in caught.value.hint
+
+
+def test_png_holds_the_union_as_0_and_255(tmp_path: Path) -> None:
+    predictions = several()
+    exporter = export(tmp_path, ["png"], predictions)
+    for prediction in predictions:
+        with Image.open(exporter.paths(prediction)["png"]) as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), union_mask(prediction) * 255)
+    assert len(list((tmp_path / "png").iterdir())) == len(predictions)
+
+
+def test_rle_is_decoded_by_pycocotools(tmp_path: Path) -> None:
+    prediction = several()[0]
+    record = json.loads(export(tmp_path, ["rle"], [prediction]).paths(prediction)["rle"].read_text())
+    np.testing.assert_array_equal(coco_mask.decode(record["union"]).astype(bool), union_mask(prediction))
+    for found, mask in zip(record["instances"], shapes()[:2], strict=True):
+        np.testing.assert_array_equal(coco_mask.decode(found["segmentation"]).astype(bool), mask)
+        assert found["bbox"] == coco_mask.toBbox(found["segmentation"]).tolist()
+    assert [found["score"] for found in record["instances"]] == [0.97, 0.87]
+
+
+def test_coco_is_read_by_pycocotools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(tmp_path, ["coco"], several())
+    coco = COCO(str(tmp_path / "coco.json"))
+
+    images: list[Any] = coco.loadImgs(coco.getImgIds())
+    assert [(one["file_name"], one["width"], one["height"]) for one in images] == [
+        (name, WIDTH, HEIGHT) for name in ("x/a.jpg", "y/a.jpg", "z.jpg")
+    ]
+    names = {one["id"]: one["name"] for one in coco.loadCats(coco.getCatIds())}
+    assert list(names.values()) == ["round things", 'the "blue": one', "cat", "dog"]
+    assert [[names[number] for number in one["neg_category_ids"]] for one in images] == [['the "blue": one'], [], []]
+
+    annotations: list[Any] = coco.loadAnns(coco.getAnnIds(imgIds=[1, 2]))
+    for annotation, mask in zip(annotations, shapes(), strict=True):
+        np.testing.assert_array_equal(coco.annToMask(annotation).astype(bool), mask)
+        assert annotation["area"] == mask.sum()
+        rows, columns = np.nonzero(mask)
+        x, y, width, height = annotation["bbox"]
+        assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    (empty,) = coco.loadAnns(coco.getAnnIds(imgIds=[3]))
+    assert (empty["area"], empty["bbox"]) == (0, [1, 1, 2, 2])
+
+
+def test_coco_of_nothing_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export(tmp_path, ["coco"], [])
+    assert COCO(str(tmp_path / "coco.json")).getImgIds() == []
+
+
+def yolo_rings(line: str) -> tuple[int, np.ndarray]:
+    number, *values = line.split()
+    return int(number), np.array(values, dtype=np.float64).reshape(-1, 2) * (WIDTH, HEIGHT)
+
+
+def test_yolo_labels_give_the_masks_back(tmp_path: Path) -> None:
+    """Exactly by crossing numbers, holes and parts included; through OpenCV, which paints outlines too, IoU ≥ 0.9."""
+    export(tmp_path, ["yolo"], several())
+    with (tmp_path / "yolo" / "pictures.csv").open(encoding="utf-8", newline="") as stream:
+        labels = {row["image"]: tmp_path / "yolo" / row["label"] for row in csv.DictReader(stream)}
+    assert list(labels) == ["x/a.jpg", "y/a.jpg", "z.jpg"]
+    assert labels["x/a.jpg"] != labels["y/a.jpg"]
+    assert labels["z.jpg"].read_text() == ""
+
+    lines = labels["x/a.jpg"].read_text().splitlines() + labels["y/a.jpg"].read_text().splitlines()
+    for line, mask in zip(lines, shapes(), strict=True):
+        number, ring = yolo_rings(line)
+        assert number == 0
+        np.testing.assert_array_equal(rasterise([np.rint(ring * 1e4) / 1e4], HEIGHT, WIDTH), mask)
+        if mask.sum() > 500:
+            painted = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+            cv2.fillPoly(painted, [np.rint(ring - 0.5).astype(np.int32)], 1)
+            both = (painted.astype(bool) & mask).sum() / (painted.astype(bool) | mask).sum()
+            assert both >= 0.9
+    yaml = (tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8").splitlines()
+    assert yaml[-5:] == ["names:", '  0: "round things"', r'  1: "the \"blue\": one"', '  2: "cat"', '  3: "dog"']
+
+
+def test_yolo_keeps_the_pictures_a_user_has_put_beside_the_labels(tmp_path: Path) -> None:
+    export(tmp_path, ["yolo"], several())
+    (tmp_path / "yolo" / "images").mkdir()
+    (tmp_path / "yolo" / "images" / "a.jpg").write_bytes(b"mine")
+    export(tmp_path, ["yolo"], several()[:1])
+    assert (tmp_path / "yolo" / "images" / "a.jpg").read_bytes() == b"mine"
+    assert [path.name for path in (tmp_path / "yolo" / "labels").iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_yolo_touches_no_file_of_the_user_even_if_it_fails_half_way(tmp_path: Path, *, blocked: bool) -> None:
+    export(tmp_path, ["yolo"], several())
+    mine = ["images/a.jpg", "labels.cache", "labels/by-hand.txt", "notes/why.md"]
+    for name in mine:
+        (tmp_path / "yolo" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "yolo" / name).write_bytes(b"mine")
+    stray = tmp_path / ".yolo.partial" / "images" / "a.jpg"  # where a version before this one could leave pictures
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"mine")
+    if blocked:  # a folder under the name of a label: the renaming fails
+        (tmp_path / "yolo" / "labels" / "a.txt").unlink()
+        (tmp_path / "yolo" / "labels" / "a.txt").mkdir()
+        with pytest.raises(GensegError, match="cannot be saved"):
+            export(tmp_path, ["yolo"], several()[:1])
+        (tmp_path / "yolo" / "labels" / "a.txt").rmdir()
+    export(tmp_path, ["yolo"], several()[:1])
+    assert [(tmp_path / "yolo" / name).read_bytes() for name in mine] == [b"mine"] * len(mine)
+    assert stray.read_bytes() == b"mine"
+    assert {path.name for path in (tmp_path / "yolo" / "labels").iterdir()} == {"a.txt", "by-hand.txt"}
+
+
+def test_a_table_that_is_not_genseg_s_leads_to_no_removal(tmp_path: Path) -> None:
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "victim.txt").write_bytes(b"mine")
+    (tmp_path / "yolo" / "pictures.csv").write_text("label,image\nlabels/../../victim.txt,a\nother,b\n")
+    export(tmp_path, ["yolo"], several())
+    assert (tmp_path / "victim.txt").read_bytes() == b"mine"
+
+
+def test_geojson_polygons_give_the_masks_back(tmp_path: Path) -> None:
+    predictions = several()
+    exporter = export(tmp_path, ["geojson"], predictions)
+    collection = json.loads(exporter.paths(predictions[0])["geojson"].read_text())
+    assert collection["type"] == "FeatureCollection"
+    assert (collection["image"], collection["query"]) == ("x/a.jpg", "round things")
+    for feature, mask in zip(collection["features"], shapes()[:2], strict=True):
+        assert feature["geometry"]["type"] == "MultiPolygon"
+        rings = [ring for polygon in feature["geometry"]["coordinates"] for ring in polygon]
+        assert all(ring[0] == ring[-1] for ring in rings)
+        np.testing.assert_array_equal(rasterise([ring[:-1] for ring in rings], HEIGHT, WIDTH), mask)
+    assert [len(polygon) for polygon in collection["features"][0]["geometry"]["coordinates"]] == [2]  # the hole
+    no_target, refused, empty = (
+        json.loads(exporter.paths(predictions[number])["geojson"].read_text()) for number in (1, 3, 4)
+    )
+    assert (no_target["no_target"], no_target["refusal"], no_target["features"]) == (True, None, [])
+    assert (refused["no_target"], refused["refusal"]) == (False, "empty")
+    assert empty["features"][0]["geometry"] is None
+
+
+def test_overlay_is_a_picture(tmp_path: Path) -> None:
+    prediction = several()[0]
+    with Image.open(export(tmp_path, ["overlay"], [prediction]).paths(prediction)["overlay"]) as image:
+        image.load()
+        assert image.format == "JPEG"
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "a/b\\c.jpg",
+        "CON",
+        ".hidden",
+        "x" * 5000,
+        "狗" * 500,
+        "a\0b",
+        "..",
+        "",
+        "https://h/a?b=/../c",
+    ],
+)
+def test_names_stay_below_the_folder_whatever_they_come_from(tmp_path: Path, name: str) -> None:
+    prediction = made_prediction([], id=name, image=name, query=name)
+    folder = tmp_path / "out"
+    export(folder, ["png", "yolo"], [prediction])
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == 4
+    assert all(path.is_relative_to(folder) and not path.name.startswith(".") for path in written)
+
+
+def test_ids_that_differ_in_anything_have_their_own_files(tmp_path: Path) -> None:
+    ids = ["a", "A", "a ", "a/", "á", "a" * 300, "a" * 301]
+    exporter = export(tmp_path, ["png"], [made_prediction([], id=one) for one in ids])
+    assert len(list((tmp_path / "png").iterdir())) == exporter.saved == len(ids)
+
+
+# ---------------------------------------------------------------- resuming, kills, full disks
+
+
+def test_a_resumed_run_ends_with_the_same_files(tmp_path: Path) -> None:
+    predictions = several()
+    formats = [name for name in FORMATS if name != "overlay"]
+    export(tmp_path / "once", formats, predictions)
+
+    interrupted = Exporter(tmp_path / "twice", formats)
+    for prediction in predictions[:2]:
+        interrupted.write(prediction, IMAGE)
+    # What a kill in the middle of a write and of a build leaves behind:
+    (tmp_path / "twice" / "png" / ".a__x.png.partial").write_bytes(b"half")
+    (tmp_path / "twice" / ".coco.json.partial").write_bytes(b'{"images": [')
+    (tmp_path / "twice" / ".yolo.partial" / "labels").mkdir(parents=True)
+    (tmp_path / "twice" / ".yolo.partial" / "labels" / "a.txt").write_text("0 0.1 half")
+    assert not (tmp_path / "twice" / "coco.json").exists()
+    resumed = Exporter(tmp_path / "twice", formats)
+    assert [resumed.is_complete(prediction) for prediction in predictions] == [True, True, False, False, False]
+    for prediction in predictions[2:]:
+        resumed.write(prediction, IMAGE)
+    resumed.close(iter(predictions))
+
+    def content(folder: Path) -> dict[str, bytes]:
+        files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".a__x.png.partial")
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+    assert content(tmp_path / "twice") == content(tmp_path / "once")
+
+
+def test_a_failing_build_leaves_the_old_files(tmp_path: Path) -> None:
+    export(tmp_path, ["coco", "yolo"], several())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def broken() -> Any:
+        yield several()[2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Exporter(tmp_path, ["coco", "yolo"]).close(broken())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from gensegcli.errors import GensegError
+from gensegcli.exports import Exporter
+from tests.made import made_prediction
+
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+small, noise = np.zeros((200, 300), bool), np.random.default_rng(0).random((200, 300)) < 0.5
+small[5:9, 5:9] = True
+image = Image.new("RGB", (300, 200))
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+exporter = Exporter(folder, sys.argv[3].split(","))
+try:
+    done = [made_prediction([small], id="1"), made_prediction([noise], id="2")]
+    for prediction in done:
+        exporter.write(prediction, image)
+    exporter.close(done)
+except GensegError as error:
+    print(error.code, error.message, error.hint, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(("formats", "saved"), [("png", 1), ("rle,geojson", 1), ("coco", 2), ("yolo", 2)])
+def test_a_file_that_does_not_fit_is_one_clear_line_and_harms_nothing(
+    tmp_path: Path, project_root: Path, formats: str, saved: int
+) -> None:
+    """The system refuses to let a file grow beyond 4 kB: the same path through the code as a full disk."""
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "out"), "4096", formats]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project_root, env=_env(project_root), check=True)
+    code, message, hint = done.stdout.splitlines()
+    assert code == "3"
+    assert "cannot be saved (File too large)" in message
+    assert hint.startswith(f"{saved} predictions are saved whole")
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert all(path.stat().st_size < 4096 and "partial" not in path.name for path in left)
+    assert len(left) == (formats.count(",") + 1 if saved == 1 else 0)
+
+
+def test_a_full_disk_is_one_clear_line_and_harms_nothing(tmp_path: Path, project_root: Path) -> None:
+    """A real file system of 64 kB, where this machine lets an ordinary user mount one."""
+    script = 'mount -t tmpfs -o size=64k tmpfs "$1" && "$2" -c "$3" "$1/out" 0 png,rle,geojson && ls "$1/out/png"'
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        str(tmp_path),
+        sys.executable,
+    ]
+    try:
+        done = subprocess.run(
+            [*command, FULL_DISK], capture_output=True, text=True, cwd=project_root, env=_env(project_root), check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if done.returncode and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip(f"no private file systems here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    code, message, hint, *left = done.stdout.splitlines()
+    assert code == "3"
+    assert "cannot be saved (No space left on device)" in message
+    assert hint.startswith("1 predictions are saved whole")
+    assert all(name.endswith(".png") for name in left)
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file, not a folder")
+    with pytest.raises(GensegError, match=r"cannot be saved \((Not a directory|File exists)\)"):
+        export(tmp_path / "out", ["png"], several())
+    with pytest.raises(GensegError, match="cannot be saved"):
+        export(tmp_path / "out", ["coco"], several())
+
+
+def _env(project_root: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": f"{project_root / 'src'}{os.pathsep}{project_root}"}
+
+
+def test_memory_does_not_grow_with_the_masks(tmp_path: Path) -> None:
+    """Two thousand predictions of one noisy mask: 20 MB of run lengths on disk, a fraction of that in memory."""
+    import tracemalloc
+
+    noise = np.random.default_rng(0).random((60, 80)) < 0.5
+    one = made_prediction([noise], query="it")
+    exporter = Exporter(tmp_path, ["coco"])
+    tracemalloc.start()
+    exporter.close(one for _ in range(2000))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = (tmp_path / "coco.json").stat().st_size
+    assert size > 4_000_000
+    assert peak < size / 4
+
+
+def test_discarding_takes_what_genseg_wrote_and_nothing_else(tmp_path: Path) -> None:
+    export(tmp_path, FORMATS, several())
+    mine = [
+        "overlay/notes.jpg",
+        "png/mask.png",
+        "rle/a.json",
+        "yolo/images/a.jpg",
+        "yolo/labels/b.txt",
+        "geojson/x.txt",
+    ]
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
+    discard_outputs(tmp_path)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(mine)
+
+    (tmp_path / "coco.json").write_text('{"info": {"description": "somebody else"}}')
+    (tmp_path / "yolo" / "data.yaml").write_text("names: []")
+    discard_outputs(tmp_path)
+    assert (tmp_path / "coco.json").exists()
+    assert (tmp_path / "yolo" / "data.yaml").exists()

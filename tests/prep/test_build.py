@@ -1,0 +1,302 @@
+"""One picture at a time: transforms, points, and every kind of raw data that cannot be used."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from gensegcli.geometry.boxes import grid_to_pixel, mask_box
+from gensegcli.geometry.keypoints import grid_distance
+from gensegcli.geometry.masks import mask_iou, resize_mask
+from gensegcli.geometry.rle import decode
+from gensegcli.images import read_image
+from gensegcli.prep import build
+from gensegcli.prep.build import Built, build_picture
+from gensegcli.prep.inputs import Inputs, read_raw
+from gensegcli.prep.select import by_picture, candidates
+from gensegcli.records import Size
+from tests.prep.conftest import HEIGHT, WIDTH, Tree, recipe, small
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gensegcli.prep.recipe import Recipe
+
+
+def built(tree: Tree, wanted: Recipe) -> Built:
+    works, _ = candidates(tree.raw(wanted).refs, wanted)
+    parts = [build_picture(group, wanted) for group in by_picture(works)]
+    return Built(*([one for part in parts for one in getattr(part, name)] for name in Built._fields))
+
+
+def reasons(tree: Tree, wanted: Recipe) -> dict[str, str]:
+    return {skip.id: skip.reason for skip in built(tree, wanted).skips}
+
+
+# ---------------------------------------------------------------- real pictures
+
+
+@pytest.mark.parametrize("name", ["refcocog", "grefcoco", "reasonseg"])
+@pytest.mark.parametrize("purpose", ["eval", "train"])
+def test_real_sets_hold_what_they_promise(shared_data: Path, name: str, purpose: str) -> None:
+    wanted = recipe("select.count=0", name=name, split="val", purpose=purpose)
+    root = shared_data / "mini" / ("reason_seg" if name == "reasonseg" else "")
+    works, skips = candidates(read_raw(wanted, Inputs(root)).refs, wanted)
+    assert not skips
+    for group in by_picture(works):
+        found = build_picture(group, wanted)
+        assert not found.skips
+        for work, sample in zip(group, found.samples, strict=True):
+            picture = read_image(sample.image)
+            assert picture.size == tuple(sample.size)
+            assert work.ref.picture is not None
+            if purpose == "eval":
+                assert sample.image == work.ref.picture.read(), "the original bytes"
+            else:
+                assert sample.size == Size(840, 840)
+            _check_points(sample, original=work.ref)
+
+
+def _check_points(sample: Any, original: Any) -> None:
+    masks = [decode(target.mask) for target in sample.targets]
+    whole = np.logical_or.reduce(masks) if masks else np.zeros((1, 1), bool)
+    distance = grid_distance(whole)
+    for target, mask, raw in zip(sample.targets, masks, original.targets, strict=True):
+        before = raw.mask.read(sample.original_size)
+        assert len(target.points) == 2
+        for point in target.points:
+            assert _at(mask, point)
+            assert _at(before, point, reach=1e-6), "in the mask before resizing too"
+        assert len(target.negatives) == 2, "every object of the mini sets leaves background in its box"
+        for point in target.negatives:
+            assert not _at(whole, point)
+            x, y = grid_to_pixel(point, sample.size)
+            assert distance[int(y), int(x)] >= 10
+            assert target.box.x1 <= point.x <= target.box.x2
+            assert target.box.y1 <= point.y <= target.box.y2
+        box = mask_box(before)
+        assert grid_to_pixel(target.box, sample.original_size) == pytest.approx(box), "half-open and exact"
+
+
+def _at(mask: np.ndarray, point: Any, reach: float = 0.0) -> bool:
+    """The mask at a grid point; with `reach` also where the point lies on the edge of two pixels."""
+    height, width = mask.shape
+    return any(
+        mask[min(int(point.y * height / 1000 + dy), height - 1), min(int(point.x * width / 1000 + dx), width - 1)]
+        for dy in {-reach, reach}
+        for dx in {-reach, reach}
+    )
+
+
+def test_a_grey_jpeg(shared_data: Path) -> None:
+    """Picture 40083 of the mini sets has three channels; the folder `jpeg` has a real one of one channel."""
+    grey = (shared_data / "jpeg" / "gray.jpg").read_bytes()
+    with Image.open(io.BytesIO(grey)) as header:
+        assert header.mode == "L", "the trap is there"
+
+    pixels, plain = build._decode(grey, None)  # ty: ignore[invalid-argument-type]
+
+    assert pixels.shape[2] == 3
+    assert plain
+    assert np.array_equal(pixels[..., 0], pixels[..., 2])
+    np.testing.assert_allclose(pixels[..., ::-1], np.asarray(read_image(grey)), atol=2)
+
+
+# ---------------------------------------------------------------- transforms
+
+
+def test_aspect_is_given_up_or_kept(full_tree: Tree) -> None:
+    assert built(full_tree, small()).samples[0].size == Size(60, 60)
+    kept = built(full_tree, small("picture.keep_aspect=true")).samples[0]
+    assert kept.size == Size(60, 40)
+    assert kept.original_size == Size(WIDTH, HEIGHT)
+
+
+def test_a_picture_that_has_the_size_already_is_not_encoded_again(full_tree: Tree) -> None:
+    sample = built(full_tree, small(f"picture.size=[{WIDTH}, {HEIGHT}]")).samples[0]
+    assert sample.image == full_tree.picture(1).read_bytes()
+
+
+def test_each_picture_is_decoded_once_for_all_its_samples(full_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    real = cv2.imdecode
+    monkeypatch.setattr(build.cv2, "imdecode", lambda data, flags: decoded.append(len(data)) or real(data, flags))
+
+    found = built(full_tree, small())
+
+    assert len(found.samples) == 24 * 14
+    assert len(decoded) == 24
+    by_name = {sample.id: sample.image for sample in found.samples}
+    assert len({id(data) for data in by_name.values()}) == 24, "and its bytes are held once"
+
+
+@settings(max_examples=60)
+@given(
+    arrays(bool, st.tuples(st.integers(2, 24), st.integers(2, 24))).filter(np.any),
+    st.integers(1, 40),
+    st.integers(1, 40),
+)
+def test_points_hold_before_and_after_resizing(mask: np.ndarray, width: int, height: int) -> None:
+    """A mined point is a stored pixel's centre, and resizing took the value under that centre."""
+    from gensegcli.geometry.boxes import pixel_to_grid
+    from gensegcli.geometry.keypoints import mine_negative, mine_positive
+
+    size = Size(width, height)
+    stored = resize_mask(mask, size)
+    if not stored.any():
+        return
+    for point in mine_positive(stored):
+        assert _at(mask, pixel_to_grid(point, size), reach=1e-6)
+    box = mask_box(stored)
+    assert box is not None
+    for point in mine_negative(stored, box, margin_grid=0):
+        assert not all(
+            mask[min(int(y), mask.shape[0] - 1), min(int(x), mask.shape[1] - 1)]
+            for x, y in [(point.x * mask.shape[1] / width, point.y * mask.shape[0] / height)]
+        )
+
+
+def test_masks_at_the_stored_size_are_the_resized_ones(full_tree: Tree) -> None:
+    wanted = small()
+    works, _ = candidates(full_tree.raw(wanted).refs, wanted)
+    for sample, work in zip(built(full_tree, wanted).samples[:14], works, strict=False):
+        for target, raw in zip(sample.targets, work.ref.targets, strict=True):
+            assert raw.mask is not None
+            assert target.mask is not None
+            expected = resize_mask(raw.mask.read(Size(WIDTH, HEIGHT)), Size(60, 60))
+            assert mask_iou(decode(target.mask), expected) == 1.0
+
+
+# ---------------------------------------------------------------- traps
+
+
+def test_a_picture_that_is_cut_short(full_tree: Tree) -> None:
+    """OpenCV 4 decodes it, with grey where the rest was."""
+    data = full_tree.picture(3).read_bytes()
+    full_tree.picture(3).write_bytes(data[: len(data) * 2 // 3])
+
+    found = built(full_tree, small())
+
+    assert {skip.reason for skip in found.skips} == {"picture damaged"}
+    assert len(found.skips) == 14
+    assert len(found.samples) == 23 * 14
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n"])
+def test_a_picture_that_is_none(full_tree: Tree, data: bytes) -> None:
+    full_tree.picture(3).write_bytes(data)
+    assert set(reasons(full_tree, small()).values()) == {"picture damaged"}
+
+
+def test_a_picture_that_vanishes_after_it_was_listed(full_tree: Tree) -> None:
+    wanted = small()
+    works, _ = candidates(full_tree.raw(wanted).refs, wanted)
+    full_tree.picture(1).unlink()
+    assert {skip.reason for skip in build_picture(by_picture(works)[0], wanted).skips} == {"picture missing"}
+
+
+def test_a_bomb_is_not_decoded(full_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PNG whose header promises 40,000 x 40,000 pixels."""
+    stream = io.BytesIO()
+    Image.new("1", (40_000, 40_000)).save(stream, "PNG")
+    full_tree.picture(2).write_bytes(stream.getvalue())
+    monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("decoded"))
+
+    problems = list(built(full_tree, small()).skips)
+
+    assert {skip.reason for skip in problems} == {"picture damaged"}
+    assert "megapixels" in problems[0].detail
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "P", "RGBA"])
+def test_pictures_of_other_kinds(tree: Tree, mode: str) -> None:
+    ids = tree.add_picture(1)
+    tree.add_ref(1, ids[:1], "it")
+    plain = Image.open(tree.picture(1))
+    if mode == "I;16":
+        other = Image.fromarray((np.asarray(plain.convert("L")).astype(np.uint16)) * 257)
+    else:
+        other = plain.convert(mode)
+    other.save(tree.picture(1), "JPEG" if mode == "CMYK" else "PNG")
+
+    (sample,) = built(tree, small(f"picture.size=[{WIDTH}, {HEIGHT}]")).samples
+
+    stored = read_image(sample.image)
+    assert stored.mode == "RGB"
+    expected = np.asarray(read_image(tree.picture(1)), np.float32)
+    assert np.abs(np.asarray(stored, np.float32) - expected).mean() < 15
+
+
+def test_a_turned_picture_is_used_upright_and_its_annotation_must_agree(tree: Tree) -> None:
+    ids = tree.add_picture(1)
+    tree.add_ref(1, ids[:1], "it")
+    picture = Image.open(tree.picture(1)).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees: upright it is what it was
+    picture.save(tree.picture(1), exif=exif)
+
+    (sample,) = built(tree, recipe(split="train", purpose="eval")).samples
+    assert sample.size == Size(WIDTH, HEIGHT)
+
+    tree.images[0].update(width=HEIGHT, height=WIDTH)
+    assert set(reasons(tree, small()).values()) == {"size mismatch"}
+
+
+def test_an_annotation_of_another_size(tree: Tree) -> None:
+    tree.add_picture(1)
+    tree.add_ref(1, [tree.add_object(1, {"size": [9, 9], "counts": [81]})], "it")
+    assert set(reasons(tree, small()).values()) == {"size mismatch"}
+
+
+@pytest.mark.parametrize("segmentation", [[], [[1, 2, 3]], {"size": [HEIGHT, WIDTH], "counts": "zz"}, None, "x"])
+def test_segmentations_that_are_none(tree: Tree, segmentation: Any) -> None:
+    tree.add_picture(1)
+    tree.add_ref(1, [tree.add_object(1, segmentation)], "it")
+    assert set(reasons(tree, small()).values()) == {"annotation damaged"}
+
+
+def test_an_empty_mask(tree: Tree) -> None:
+    tree.add_picture(1)
+    tree.add_ref(1, [tree.add_object(1, {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]})], "it")
+    assert set(reasons(tree, small()).values()) == {"empty mask"}
+
+
+def _one_pixel(x: int, y: int) -> dict[str, Any]:
+    place = x * HEIGHT + y
+    return {"size": [HEIGHT, WIDTH], "counts": [place, 1, HEIGHT * WIDTH - place - 1]}
+
+
+def test_a_mask_that_the_resizing_loses_takes_its_sample_with_it(tree: Tree) -> None:
+    ids = tree.add_picture(1)
+    lost = tree.add_object(1, _one_pixel(1, 0))
+    tree.add_ref(1, [lost], "the speck")
+    tree.add_ref(1, [ids[0], lost], "both")
+    tree.add_ref(1, [ids[0]], "the corner")
+
+    found = built(tree, small("picture.size=[12, 8]"))
+
+    assert [skip.reason for skip in found.skips] == ["mask lost in resizing"] * 2
+    assert "1x1 pixels" in found.skips[0].detail
+    assert [sample.query for sample in found.samples] == ["the corner"]
+
+
+def test_an_object_of_one_pixel(tree: Tree) -> None:
+    tree.add_picture(1)
+    tree.add_ref(1, [tree.add_object(1, _one_pixel(50, 40))], "the speck")
+
+    (sample,) = built(tree, recipe(split="train", purpose="eval")).samples
+    (target,) = sample.targets
+
+    assert len(target.points) == 2
+    assert target.points[0] == target.points[1]
+    assert grid_to_pixel(target.points[0], sample.size) == pytest.approx((50.5, 40.5))
+    assert grid_to_pixel(target.box, sample.size) == pytest.approx((50, 40, 51, 41)), "half-open: one pixel wide"
+    assert target.negatives == ()

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+import gensegcli
+from gensegcli.dialects import get_dialect
+from gensegcli.dialects.custom import with_prompt
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.records import Answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> dict[str, Any]:
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(json.dumps({"text": '<think>.</think><answer>{"no_target": true}</answer>'}) + "\n")
+    return {"backend": "scripted", "answers": answers, "segmenter": "boxfill"}
+
+
+def test_the_public_names_are_there_and_importing_them_is_cheap() -> None:
+    assert set(gensegcli.__all__) <= set(dir(gensegcli))
+    for name in gensegcli.__all__:
+        assert getattr(gensegcli, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        gensegcli.laod  # noqa: B018
+    code = "import sys, gensegcli; print(*sorted({'numpy', 'PIL', 'pydantic', 'torch', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_load_joins_what_the_names_mean(scripted: dict[str, Any]) -> None:
+    with gensegcli.load("qwen2.5-vl-3b", mode="box", max_tokens=7, **scripted) as pipeline:
+        assert pipeline.entry.alias == "qwen2.5-vl-3b"
+        assert pipeline.mode == "box"
+        assert pipeline.sampling.max_tokens == 7
+        assert pipeline.why == "scripted: asked for"
+        assert pipeline.predict(Image.new("RGB", (20, 10)), "dog").no_target
+
+
+def test_auto_says_what_it_chose_and_why(scripted: dict[str, Any]) -> None:
+    scripted["backend"] = "auto"
+    with gensegcli.load(**scripted) as pipeline:
+        assert pipeline.why.startswith("scripted: answers are read from")
+
+
+def test_phases_are_told(scripted: dict[str, Any]) -> None:
+    told: list[str] = []
+    gensegcli.load(on_phase=told.append, **scripted).close()
+    assert [line.split()[0] for line in told] == ["looking", "loading", "loading"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "code"),
+    [
+        ({"model": "qwen3-vl-5b"}, "unknown model 'qwen3-vl-5b'", ExitCode.NOT_FOUND),
+        ({"segmenter": "sam3"}, "unknown segmenter 'sam3'", ExitCode.NOT_FOUND),
+        ({"backend": "vlm"}, "unknown backend 'vlm'", ExitCode.NOT_FOUND),
+        ({"mode": "box+3"}, r"unknown prompt mode 'box\+3'", ExitCode.NOT_FOUND),
+        ({"dialect": "genseg-ng"}, "unknown dialect 'genseg-ng'", ExitCode.NOT_FOUND),
+        # Before the policy is looked for, which would fail here: it is not in the cache.
+        ({"backend": "transformers", "segmenter_backend": "sam3"}, "unknown segmenter backend", ExitCode.NOT_FOUND),
+        ({"time_out": 3}, "unknown engine setting 'time_out'", ExitCode.NOT_FOUND),
+        ({"prompt": "find it"}, r"no \{query\} in it", ExitCode.USAGE),
+        ({"backend": "transformers"}, "Qwen/Qwen3-VL-4B-Instruct: not in the hub cache", ExitCode.NOT_FOUND),
+        ({"segmenter": None}, "facebook/sam2-hiera-large: not in the hub cache", ExitCode.NOT_FOUND),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_loaded(
+    scripted: dict[str, Any],
+    settings: dict[str, Any],
+    message: str,
+    code: ExitCode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(GensegError, match=message) as caught:
+        gensegcli.load(**{**scripted, **settings})
+    assert caught.value.code == code
+
+
+def test_offline_names_the_way_out(scripted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(GensegError) as caught:
+        gensegcli.load(backend="transformers", segmenter="boxfill")
+    assert "--model demo" in caught.value.hint
+
+
+def test_a_prompt_of_ones_own_changes_the_question_and_the_digest_only() -> None:
+    base = get_dialect("genseg")
+    custom = with_prompt(base, 'Where is "{query}"? As [{"bbox_2d": …}].')
+    assert custom.ask("the {query} dog") == 'Where is "the {query} dog"? As [{"bbox_2d": …}].'
+    assert custom.digest != base.digest
+    assert len(custom.digest) == len(base.digest)
+    nothing = Answer(think="hm")
+    assert custom.read(custom.render(nothing), strict=True) == nothing
+
+
+def test_a_device_that_the_engine_does_not_take_shows_before_anything_is_downloaded(
+    scripted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    told: list[str] = []
+    with pytest.raises(GensegError, match="backend vllm does not take device 'cuda:1'"):
+        gensegcli.load(on_phase=told.append, **{**scripted, "backend": "vllm", "device": "cuda:1"})
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("package", "settings", "message"),
+    [
+        ("vllm", {"backend": "vllm"}, "backend vllm: not installed: vllm"),
+        ("sam2", {"backend": "transformers", "segmenter_backend": "sam2-meta"}, "sam2-meta: not installed: sam2"),
+    ],
+)
+def test_a_missing_engine_shows_before_anything_is_downloaded(
+    scripted: dict[str, Any],
+    package: str,
+    settings: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    told: list[str] = []
+    with pytest.raises(GensegError, match=message) as caught:
+        gensegcli.load(on_phase=told.append, **{**scripted, "segmenter": "sam2-large", **settings})
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert told == []
+
+
+def test_a_dialect_asked_for_wins_over_the_models_own(scripted: dict[str, Any]) -> None:
+    with gensegcli.load("qwen3-vl-4b", **scripted) as own, gensegcli.load(dialect="genseg-neg", **scripted) as asked:
+        assert (own.dialect.name, asked.dialect.name) == ("genseg", "genseg-neg")
+        assert asked.predict(Image.new("RGB", (20, 10)), "dog").dialect == "genseg-neg"
+        assert asked.engine == {"backend": "scripted"}
