@@ -51,7 +51,7 @@ def test_a_second_attempt_takes_what_is_there_in_the_order_of_the_requests(
         list(Batch(requests[1:3], folder).run(loader))
     with RunFolder(tmp_path / "run", {}) as folder:
         outcomes = list(Batch(requests, folder).run(loader))
-        assert len(folder.predictions) == 6
+        assert len(folder.records) == 6
     assert [outcome.value.id for outcome in outcomes] == [request.id for request in requests]
     assert [outcome.recorded for outcome in outcomes] == [False, True, True, False, False, False]
     with RunFolder(tmp_path / "run", {}) as folder:
@@ -113,7 +113,7 @@ def test_a_record_means_that_its_files_are_there(tmp_path: Path, photos: Path, l
         (run / "png").write_text("in the way")
         with pytest.raises(GensegError, match="cannot be saved"):
             list(stream)
-        assert folder.predictions.done_ids() == {first.id}
+        assert folder.records.done_ids() == {first.id}
 
 
 def test_encoded_pictures_are_exported_and_resumed_too(
@@ -140,7 +140,7 @@ def test_a_picture_that_was_overwritten_is_asked_again_and_its_files_are_renewed
         with RunFolder(run, {}) as folder:
             exporter = Exporter(run, formats)
             outcomes = list(Batch(requests, folder, exporter).run(loader))
-            assert len(folder.predictions) == 6
+            assert len(folder.records) == 6
         assert [outcome.recorded for outcome in outcomes] == expected
         changed = outcomes[2].value
         assert isinstance(changed, Prediction)
@@ -186,7 +186,7 @@ def test_an_answer_outlives_its_picture_and_only_the_overlay_fails(
             (outcome,) = Batch([request], folder, exporter).run(_never if recorded else loader)
             assert isinstance(outcome.value, Failure)
             assert "no such file" in outcome.value.error
-            assert folder.predictions.done_ids() == {"1"}
+            assert folder.records.done_ids() == {"1"}
             assert folder.failed.done_ids() == {"1"}
     assert len(list((run / "png").iterdir())) == 1
     with RunFolder(run, {}) as folder:

@@ -108,11 +108,11 @@ def test_a_full_disk_is_one_line_and_leaves_whole_records(tmp_path: Path) -> Non
 
 def test_a_run_with_the_same_identity_goes_on(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run", IDENTITY) as run:
-        run.predictions.append({"id": "a"})
+        run.records.append({"id": "a"})
         run.failed.append({"id": "b"})
         run.describe({"genseg": "1"})
     with RunFolder(tmp_path / "run", dict(reversed(IDENTITY.items()))) as run:
-        assert run.predictions.done_ids() == {"a"}
+        assert run.records.done_ids() == {"a"}
         assert not (tmp_path / "run" / "failed.jsonl").exists(), "failures are tried again"
     facts = json.loads((tmp_path / "run" / "run.json").read_bytes())
     assert facts["identity"] == IDENTITY
@@ -142,10 +142,10 @@ def test_pinned_facts_are_held_against_later_attempts(tmp_path: Path) -> None:
 
 def test_restart_forgets_records_and_identity_and_nothing_else(tmp_path: Path) -> None:
     with RunFolder(tmp_path, IDENTITY) as run:
-        run.predictions.append({"id": "a"})
+        run.records.append({"id": "a"})
     (tmp_path / "notes.txt").write_text("mine")
     with RunFolder(tmp_path, {"other": 1}, restart=True) as run:
-        assert len(run.predictions) == 0
+        assert len(run.records) == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 

@@ -86,7 +86,7 @@ class Batch:
             else:
                 yield self._settle(item)
         if self._exporter is not None and self._folder is not None:
-            self._exporter.close(from_json(record) for record in self._folder.predictions)
+            self._exporter.close(from_json(record) for record in self._folder.records)
 
     def _waiting(self) -> Iterator[Request | Prediction | Failure]:
         """The requests, with those answered before replaced by their answers. Runs in a thread of the pipeline."""
@@ -99,9 +99,9 @@ class Batch:
 
     def _known(self, request: Request, stamp: FileStamp | None) -> Prediction | None:
         """The recorded answer, if it is about this very picture."""
-        if self._folder is None or request.id not in self._folder.predictions:
+        if self._folder is None or request.id not in self._folder.records:
             return None
-        record = self._folder.predictions[request.id]
+        record = self._folder.records[request.id]
         known = from_json(record)
         asked = (image_name(request.image), request.query)
         if (known.image, known.query) != asked:
@@ -119,7 +119,7 @@ class Batch:
         problem = self._export(value, request)
         if self._folder is not None and not request.recorded:
             stamp = {} if request.stamp is None else {"picture": request.stamp._asdict()}
-            self._folder.predictions.append({**to_json(value), **stamp}, replace=True)
+            self._folder.records.append({**to_json(value), **stamp}, replace=True)
         if problem is not None:
             return self._failed(
                 Failure(value.id, value.image, value.query, problem.message, problem.hint, problem.code)

@@ -152,19 +152,22 @@ class Records:
 
 
 class RunFolder:
-    """The folder of one run: `run.json` (what is being run), `predictions.jsonl`, `failed.jsonl`; one writer at a time.
+    """The folder of one run: `run.json` (what is being run), its records, `failed.jsonl`; one writer at a time.
 
     Attributes:
-        predictions: finished records; never asked for again.
+        records: what is finished, in `predictions.jsonl` unless named otherwise; never asked for again.
         failed: failures of this attempt; the next attempt tries them again and begins the file anew.
     """
 
-    def __init__(self, folder: Path, identity: Mapping[str, Any], *, restart: bool = False) -> None:
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], *, records: str = "predictions.jsonl", restart: bool = False
+    ) -> None:
         """Open or create the folder.
 
         Args:
             folder: made if it is not there.
             identity: everything that decides what the results are; plain JSON values.
+            records: name of the file of finished records.
             restart: forget the records of an earlier run.
 
         Raises:
@@ -177,10 +180,10 @@ class RunFolder:
         self._lock = _lock(folder)
         try:
             if restart:
-                for name in ("run.json", "predictions.jsonl", "failed.jsonl"):
+                for name in ("run.json", records, "failed.jsonl"):
                     (folder / name).unlink(missing_ok=True)
-            self._check_identity(identity)
-            self.predictions = Records(folder / "predictions.jsonl")
+            self._check_identity(identity, records)
+            self.records = Records(folder / records)
             (folder / "failed.jsonl").unlink(missing_ok=True)
         except BaseException:
             os.close(self._lock)
@@ -225,19 +228,19 @@ class RunFolder:
     def close(self) -> None:
         """Flush and unlock."""
         try:
-            self.predictions.close()
+            self.records.close()
             if self._failed is not None:
                 self._failed.close()
         finally:
             os.close(self._lock)
 
-    def _check_identity(self, identity: Mapping[str, Any]) -> None:
+    def _check_identity(self, identity: Mapping[str, Any], records: str) -> None:
         path = self.folder / "run.json"
         wanted = orjson.loads(orjson.dumps(identity))
         if not path.exists():
-            if (self.folder / "predictions.jsonl").exists():
+            if (self.folder / records).exists():
                 raise GensegError(
-                    f"{self.folder}: holds predictions.jsonl, but no run.json that says how it was made",
+                    f"{self.folder}: holds {records}, but no run.json that says how it was made",
                     hint="choose another folder with --out, or begin anew with --restart",
                 )
             write_json(path, {"started": datetime.now(UTC).isoformat(timespec="seconds"), "identity": wanted})
