@@ -1,0 +1,1 @@
+"""Scores of masks, boxes and abstentions under named protocols: definitions in docs/metrics.md."""

@@ -1,0 +1,220 @@
+"""What scoring takes and gives: truth and guess of a sample, its score, and the summary of many scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from gensegcli.errors import GensegError
+from gensegcli.geometry.boxes import grid_to_pixel
+from gensegcli.records import PixelBox, RefusalKind, Rle, Size  # noqa: TC001 (pydantic reads the annotations)
+
+if TYPE_CHECKING:
+    from gensegcli.records import Prediction, Sample
+
+T = TypeVar("T")
+
+
+class SizeClass(StrEnum):
+    """COCO's size of an object: the area of the true union mask in pixels of the original picture."""
+
+    SMALL = "small"  # below 32²
+    MEDIUM = "medium"  # below 96²
+    LARGE = "large"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is true of a sample. Masks and boxes are at `size`, one each for every target."""
+
+    id: str
+    query: str
+    image: str
+    """Names the picture; samples of one picture share it."""
+    ref: str | int | None
+    size: Size
+    original_size: Size
+    """Of the picture before it was resized for storage; the same as `size` in evaluation sets."""
+    boxes: tuple[PixelBox, ...]
+    masks: tuple[Rle, ...] | None
+    """None where the data set has boxes only."""
+    ignore: Rle | None = None
+
+    @property
+    def no_target(self) -> bool:
+        return not self.boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What was predicted for a sample, in pixels of its picture. Boxes, masks and scores are in the same order."""
+
+    id: str
+    abstained: bool
+    """Said that nothing matches. Masks and boxes are then left out of account."""
+    refusal: RefusalKind | None = None
+    masks: tuple[Rle, ...] | None = ()
+    """None where boxes are all there is."""
+    boxes: tuple[PixelBox, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    """The segmenter's estimates of the masks' IoU."""
+    think: bool = False
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ForegroundScore:
+    """Measures of foreground segmentation, of a bool mask. Where a curve over thresholds is meant: at both its values."""
+
+    s_measure: float
+    e_measure: float
+    e_measure_full: float
+    """Of a full mask: what the curve has at threshold 0."""
+    e_measure_adaptive: float
+    f_measure: float
+    f_measure_full: float
+    f_measure_adaptive: float
+    weighted_f: float
+    mae: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampleScore:
+    """Score of one sample under one protocol: a row of a scores file."""
+
+    id: str
+    image: str
+    ref: str | int | None
+    no_target: bool
+    abstained: bool
+    refusal: RefusalKind | None
+    true_instances: int
+    predicted_instances: int
+    size_class: SizeClass | None
+    """None without a target, and without masks."""
+    intersection: int | None
+    """This and the next four: None where truth or guess has no masks."""
+    union: int | None
+    true_area: int | None
+    predicted_area: int | None
+    iou: float | None
+    box_iou: float | None
+    """Optimal matching, sum / max(K, M); None without a target, as the next."""
+    enclosing_box_iou: float | None
+    true_boxes: tuple[PixelBox, ...]
+    predicted_boxes: tuple[PixelBox, ...]
+    box_scores: tuple[float | None, ...]
+    think: bool
+    tokens: int
+    foreground: ForegroundScore | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric with its 95 % bootstrap interval over `n` samples."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What was scored."""
+
+    samples: int
+    targets: int
+    no_target: int
+    single: int
+    multi: int
+    pictures: int
+    refs: int
+    true_area: int
+    """Σ of the true areas and of the unions, in pixels: what weighs in cIoU."""
+    union_area: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Metrics of many samples. A metric that has no sample to stand on is absent."""
+
+    metrics: dict[str, Estimate]
+    refusals: dict[RefusalKind, int]
+    composition: Composition
+    groups: dict[str, Summary] = field(default_factory=dict)
+    """single, multi, no-target, small, medium, large, and any lists of ids that were named (clean, overlap)."""
+
+
+def truth_of(sample: Sample) -> Truth:
+    """The truth of a sample: boxes in pixels of the stored picture, masks as they are."""
+    masks = [target.mask for target in sample.targets if target.mask is not None]
+    where = sample.provenance
+    return Truth(
+        id=sample.id,
+        query=sample.query,
+        image=str(where.get("image_id") or where.get("file_name") or sample.id),
+        ref=where.get("ref_id"),
+        size=sample.size,
+        original_size=sample.original_size or sample.size,
+        boxes=tuple(grid_to_pixel(target.box, sample.size) for target in sample.targets),
+        masks=tuple(masks) if len(masks) == len(sample.targets) else None,
+        ignore=sample.ignore,
+    )
+
+
+def guess_of(prediction: Prediction) -> Guess:
+    """What a prediction says, reduced to what is scored."""
+    found = prediction.instances
+    return Guess(
+        id=prediction.id,
+        abstained=prediction.no_target,
+        refusal=prediction.refusal.kind if prediction.refusal else None,
+        masks=tuple(instance.mask for instance in found),
+        boxes=tuple(instance.prompt.box for instance in found),
+        scores=tuple(instance.score for instance in found),
+        think=bool(prediction.think or (prediction.refusal and prediction.refusal.think)),
+        tokens=prediction.tokens,
+    )
+
+
+_SCORE, _SUMMARY = TypeAdapter(SampleScore), TypeAdapter(Summary)
+
+
+def score_to_json(score: SampleScore) -> dict[str, Any]:
+    """A row as plain JSON; `score_from_json(score_to_json(s)) == s`."""
+    return _SCORE.dump_python(score, mode="json")
+
+
+def score_from_json(row: Any) -> SampleScore:
+    """The row that `score_to_json` wrote.
+
+    Raises:
+        GensegError: a field is missing or has another type; the message names it.
+    """
+    return _read(_SCORE, row, "score")
+
+
+def summary_to_json(summary: Summary) -> dict[str, Any]:
+    """A summary as plain JSON; `summary_from_json(summary_to_json(s)) == s`."""
+    return _SUMMARY.dump_python(summary, mode="json")
+
+
+def summary_from_json(value: Any) -> Summary:
+    """The summary that `summary_to_json` wrote.
+
+    Raises:
+        GensegError: a field is missing or has another type; the message names it.
+    """
+    return _read(_SUMMARY, value, "summary")
+
+
+def _read(adapter: TypeAdapter[T], value: Any, kind: str) -> T:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise GensegError(f"{kind}: {'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}") from None
