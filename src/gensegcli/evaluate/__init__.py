@@ -1,0 +1,1 @@
+"""Evaluation: data, answers, masks, scores, each stage kept on disk and resumable on its own; docs/eval.md."""

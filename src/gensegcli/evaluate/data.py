@@ -1,0 +1,204 @@
+"""The samples of an evaluation: a prepared folder or one Parquet file of that form, and which of its samples are scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gensegcli.config import digest
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.prep.store import file_digest
+from gensegcli.sources.prepared import COLUMNS, read_card, read_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from gensegcli.records import Sample
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Prepared samples on disk.
+
+    Attributes:
+        name: recipe and split, or the name of the file.
+        path: of the folder or file.
+        shards: its Parquet files, in order.
+        digest: of their content.
+        foreground: a set of pictures with one foreground each, by its recipe.
+        every_sentence: one sample for each sentence, not for each reference; None where nobody can say.
+        notes: what a reader of the scores should know.
+    """
+
+    name: str
+    path: Path
+    shards: tuple[Path, ...]
+    digest: str
+    foreground: bool = False
+    every_sentence: bool | None = None
+    notes: tuple[str, ...] = ()
+
+    def samples(self, ids: Collection[str] | None = None, *, pictures: bool = True) -> Iterator[Sample]:
+        """The samples, or those of them that are named, in the order in which they are stored.
+
+        Raises:
+            GensegError: a shard is missing or damaged.
+        """
+        for shard in self.shards:
+            yield from read_shard(shard, ids=ids, pictures=pictures)
+
+    def index(self) -> list[Place]:
+        """Every sample's id and reference, without reading anything else.
+
+        Raises:
+            GensegError: a shard is missing or damaged, or two samples have one id.
+        """
+        places = [place for shard in self.shards for place in _places(shard)]
+        name, times = Counter(place.id for place in places).most_common(1)[0] if places else ("", 0)
+        if times > 1:
+            raise GensegError(f"{self.path}: {times} samples have the id {name!r}", hint="ids must be unique")
+        if not places:
+            raise GensegError(f"{self.path}: holds no samples", code=ExitCode.NOT_FOUND)
+        return places
+
+
+class Place(NamedTuple):
+    """What is needed to choose among samples."""
+
+    id: str
+    ref: int | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The samples to be scored.
+
+    Attributes:
+        ids: in the order in which they are stored.
+        digest: of the ids; None where they are the whole set.
+        notes: what a reader of the scores should know.
+    """
+
+    ids: tuple[str, ...]
+    digest: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def open_set(path: Path) -> EvalSet:
+    """A prepared folder, or a Parquet file with the columns of one.
+
+    Raises:
+        GensegError: it is not there, its preparation did not end, or it has other columns.
+    """
+    if path.is_dir() or not path.exists():
+        return _from_card(path)
+    missing = COLUMNS.keys() - columns(path)
+    if missing:
+        raise GensegError(
+            f"{path}: no prepared samples, {len(missing)} of their {len(COLUMNS)} columns are missing: "
+            f"{', '.join(sorted(missing))}",
+            hint="docs/data.md lists the columns",
+        )
+    return EvalSet(path.stem, path, (path,), file_digest(path)[:8])
+
+
+def columns(path: Path) -> frozenset[str]:
+    """Names of the columns of a Parquet file.
+
+    Raises:
+        GensegError: missing, or no Parquet.
+    """
+    try:
+        return frozenset(pq.read_schema(path).names)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise GensegError(f"{path}: not a readable Parquet file ({reason})", code=ExitCode.NOT_FOUND) from None
+
+
+def choose(data: EvalSet, *, limit: int | None = None, subset: Path | None = None) -> Choice:
+    """The samples of the first references, or those that a file names, or both.
+
+    Args:
+        data: to choose from.
+        limit: so many references in the order of their numbers, with all their samples; so many samples where
+            references have no numbers.
+        subset: text file of sample ids, one a line.
+
+    Raises:
+        GensegError: the file cannot be read, is empty, or names no sample of what the limit leaves.
+    """
+    places = data.index()
+    chosen, notes = [place.id for place in places], []
+    if limit is not None:
+        first = _first(places, limit)
+        chosen = [name for name in chosen if name in first]
+    if subset is not None:
+        wanted = _ids(subset)
+        known = {place.id for place in places}
+        unknown = sorted(wanted - known)
+        chosen = [name for name in chosen if name in wanted]
+        if not chosen:
+            beyond = " within --limit" if len(unknown) < len(wanted) else ""
+            raise GensegError(
+                f"{subset}: none of its {len(wanted)} ids is a sample of {data.name}{beyond}",
+                hint=f"its first is {min(wanted)!r}, those of the set are like {places[0].id!r}",
+            )
+        if unknown:
+            notes.append(f"{len(unknown)} ids of {subset.name} are not in the set (the first: {unknown[0]})")
+    whole = len(chosen) == len(places)
+    return Choice(tuple(chosen), None if whole else digest(sorted(chosen)), tuple(notes))
+
+
+def _first(places: Collection[Place], limit: int) -> frozenset[str]:
+    """Prepared sets keep the samples of one picture together, so that the first rows are not the first references."""
+    if any(place.ref is None for place in places):
+        return frozenset(place.id for place in list(places)[:limit])
+    refs = frozenset(sorted({place.ref for place in places if place.ref is not None})[:limit])
+    return frozenset(place.id for place in places if place.ref in refs)
+
+
+def _ids(path: Path) -> frozenset[str]:
+    try:
+        ids = frozenset(line.strip() for line in path.read_text(encoding="utf-8").splitlines()) - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise GensegError(f"{path}: cannot be read ({what})", code=ExitCode.NOT_FOUND) from error
+    if not ids:
+        raise GensegError(f"{path}: names no samples", hint="one sample id a line")
+    return ids
+
+
+def _places(shard: Path) -> Iterator[Place]:
+    try:
+        table = pq.read_table(shard, columns=["id", "provenance.ref_id"])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise GensegError(
+            f"{shard}: cannot be read ({error})", hint="run the same `genseg prep` again", code=ExitCode.NOT_FOUND
+        ) from error
+    refs = (where["ref_id"] for where in table["provenance"].to_pylist())
+    return map(Place, table["id"].to_pylist(), refs)
+
+
+def _from_card(folder: Path) -> EvalSet:
+    card = read_card(folder)
+    recipe = card["recipe"]
+    skipped = sum(card["skipped"].values())
+    notes = (
+        [f"{skipped} samples could not be prepared and are in no score: {folder / 'skipped.jsonl'}"] if skipped else []
+    )
+    if card["purpose"] == "train":
+        notes.append("prepared for training: pictures and masks may be resized; scores are at that size")
+    return EvalSet(
+        name=f"{card['name']}-{card['split']}",
+        path=folder,
+        shards=tuple(folder / shard["file"] for shard in card["shards"]),
+        digest=digest([shard["sha256"] for shard in card["shards"]]),
+        foreground=recipe["source"]["kind"] == "foreground",
+        every_sentence=recipe["select"]["per"] == "sentence",
+        notes=tuple(notes),
+    )
