@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NO_OBJECT = -1
 """gRefCOCO's annotation id of "nothing matches"."""
 
+_HINT = "get it from github.com/lichengunc/refer (gRefCOCO: github.com/henghuiding/gRefCOCO) and unpack it there"
+
 
 def read_refer(root: Path, *, folder: str, by: str, split: str, images: Path | None = None) -> RawSet:
     """One split of a set of the RefCOCO family, by reference id.
@@ -38,16 +40,10 @@ def read_refer(root: Path, *, folder: str, by: str, split: str, images: Path | N
     Raises:
         GensegError: files that are missing, damaged or in another form; no such split.
     """
-    hint = "get it from github.com/lichengunc/refer (gRefCOCO: github.com/henghuiding/gRefCOCO) and unpack it there"
-    stems = [f"{folder}/{kind}({by})" for kind in ("grefs", "refs")]
-    names = [f"{stem}{ending}" for stem in stems for ending in (".json", ".p", ".pkl")]
-    refs_file = first_file(root, names, what=f"references of {folder} ({by})", hint=hint)
-    instances = first_file(root, [f"{folder}/instances.json"], what=f"objects of {folder}", hint=hint)
+    refs_file = _find_refs(root, folder, by)
+    instances = first_file(root, [f"{folder}/instances.json"], what=f"objects of {folder}", hint=_HINT)
     pictures = images or first_folder(root, COCO_FOLDERS, what="COCO's pictures", hint=COCO_HINT)
-    everything = _read_refs(refs_file)
-    by_split: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for ref in everything:
-        by_split[ref["split"]].append(ref)
+    by_split = _by_split(refs_file)
     if split not in by_split:
         raise unknown_name(f"split of {refs_file.name}", split, by_split)
     chosen = sorted(by_split[split], key=lambda ref: ref["ref_id"])  # stable: what repeats stays in the file's order
@@ -62,6 +58,41 @@ def read_refer(root: Path, *, folder: str, by: str, split: str, images: Path | N
         {name: _counts(found) for name, found in by_split.items()},
         _notes(by_split, split),
     )
+
+
+def read_references(root: Path, *, folder: str, by: str) -> dict[str, list[RawRef]]:
+    """All splits by reference id, without objects and pictures, which need not be there.
+
+    Raises:
+        GensegError: the file of references is missing, damaged or in another form.
+    """
+    return {
+        split: [_bare(ref, folder) for ref in sorted(refs, key=lambda ref: ref["ref_id"])]
+        for split, refs in _by_split(_find_refs(root, folder, by)).items()
+    }
+
+
+def _bare(ref: Mapping[str, Any], dataset: str) -> RawRef:
+    return RawRef(
+        id=str(ref["ref_id"]),
+        picture=None,
+        sentences=tuple(_sentence(sentence) for sentence in ref["sentences"]),
+        targets=(),
+        provenance={"dataset": dataset, "ref_id": ref["ref_id"], "image_id": ref["image_id"]},
+    )
+
+
+def _find_refs(root: Path, folder: str, by: str) -> Path:
+    stems = [f"{folder}/{kind}({by})" for kind in ("grefs", "refs")]
+    names = [f"{stem}{ending}" for stem in stems for ending in (".json", ".p", ".pkl")]
+    return first_file(root, names, what=f"references of {folder} ({by})", hint=_HINT)
+
+
+def _by_split(path: Path) -> dict[str, list[Mapping[str, Any]]]:
+    by_split: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for ref in _read_refs(path):
+        by_split[ref["split"]].append(ref)
+    return by_split
 
 
 def _read_refs(path: Path) -> list[dict[str, Any]]:
