@@ -69,6 +69,27 @@ def test_merging_is_the_union(parts: list[np.ndarray]) -> None:
     np.testing.assert_array_equal(rle.decode(rle.merge(map(rle.encode, parts), size)), np.any(parts, axis=0))
 
 
+@given(shapes.flatmap(lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))))
+def test_the_intersection_is_what_both_hold(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = pair
+    np.testing.assert_array_equal(rle.decode(rle.intersection(rle.encode(a), rle.encode(b))), a & b)
+
+
+def test_an_intersection_of_two_sizes_is_refused() -> None:
+    with pytest.raises(ValueError, match="8x6 expected, 6x8 found"):
+        rle.intersection(rle.encode(np.zeros((6, 8), bool)), rle.encode(np.zeros((8, 6), bool)))
+
+
+@pytest.mark.parametrize("counts", [[3, 0, 2, 4, 7], "30245", [0, 0, 9, 3, 4], [5, 4, 7, 0]])
+def test_empty_runs_lose_nothing_in_a_merge(counts: Any) -> None:
+    """pycocotools ends a merge where the runs of all masks are empty at once."""
+    code = rle.from_coco({"size": [4, 4], "counts": counts}, Size(4, 4))
+    area = {3: 4, 0: 3, 5: 4}[counts[0] if isinstance(counts, list) else 3]
+
+    assert rle.area(rle.merge([code, code], code.size)) == area
+    assert rle.area(rle.intersection(code, code)) == area
+
+
 def test_merging_nothing_is_an_empty_mask_and_sizes_must_agree() -> None:
     assert not rle.decode(rle.merge([], SIZE)).any()
     with pytest.raises(ValueError, match="8x6 expected, 6x8 found"):

@@ -72,6 +72,17 @@ def merge(rles: Iterable[Rle], size: Size) -> Rle:
     return _from_pycocotools(coco.merge([_to_pycocotools(part) for part in parts], intersect=False))
 
 
+def intersection(a: Rle, b: Rle) -> Rle:
+    """The pixels that two masks of one picture share, without decoding them.
+
+    Raises:
+        ValueError: the masks differ in size.
+    """
+    if a.size != b.size:
+        raise ValueError(f"mask of {a.size.width}x{a.size.height} expected, {b.size.width}x{b.size.height} found")
+    return _from_pycocotools(coco.merge([_to_pycocotools(a), _to_pycocotools(b)], intersect=True))
+
+
 def to_coco(rle: Rle) -> dict[str, Any]:
     """COCO's JSON form: `{"size": [height, width], "counts": "…"}`."""
     return {"size": [rle.size.height, rle.size.width], "counts": rle.counts}
@@ -130,12 +141,19 @@ def _from_runs(segmentation: dict[str, Any], size: Size) -> Rle:
         )
     if isinstance(counts, list | tuple):
         _check_runs(counts, size)
-        return _from_pycocotools(coco.frPyObjects({"size": [*declared], "counts": [*counts]}, size.height, size.width))
+        found = _from_pycocotools(coco.frPyObjects({"size": [*declared], "counts": [*counts]}, size.height, size.width))
+        return _without_empty_runs(found, np.asarray(counts, np.int64))
     if isinstance(counts, str | bytes):
         text = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
-        _check_sum(_runs(text), size)
-        return Rle(size, text.decode("ascii"))
+        runs = _runs(text)
+        _check_sum(runs, size)
+        return _without_empty_runs(Rle(size, text.decode("ascii")), runs)
     raise GensegError(f"segmentation: counts are a list of runs or a compressed string, {_kind(counts)} found")
+
+
+def _without_empty_runs(found: Rle, runs: np.ndarray) -> Rle:
+    """The same mask without empty runs after the first, at which pycocotools' merge ends early and loses the rest."""
+    return found if runs[1:].all() else encode(decode(found))
 
 
 def _runs(counts: bytes) -> np.ndarray:
