@@ -473,3 +473,31 @@ def test_leaving_the_loop_stops_every_stage(recorder: Recorder, photos: list[str
     assert _threads()
     stream.close()
     assert _no_threads_left()
+
+
+# ---------------------------------------------------------------- half of it, or more
+
+
+def test_several_modes_from_one_pass_equal_a_pass_for_each(recorder: Recorder, photos: list[str]) -> None:
+    modes = (PromptMode.BOX, PromptMode.BOX_2)
+    requests = _requests([*photos[:3], "gone.png"], "dog", "unicorn")
+    together = list(_pipeline(recorder, batch_size=4).predict_modes(requests, modes))
+    assert sum(map(len, recorder.batches)) == 6, "the policy is asked once for all modes"
+    for number, mode in enumerate(modes):
+        alone = list(_pipeline(recorder, mode=mode).predict_many(requests))
+        shared = [outcomes[number] for outcomes in together]
+        assert [replace(o, timings={}) if isinstance(o, Prediction) else o for o in shared] == [
+            replace(o, timings={}) if isinstance(o, Prediction) else o for o in alone
+        ]
+    assert [len(o.instances[0].prompt.points) for o in together[0] if isinstance(o, Prediction)] == [0, 2]
+    assert _no_threads_left()
+
+
+def test_asking_alone_gives_texts_and_failures_and_no_masks(recorder: Recorder, photos: list[str]) -> None:
+    requests = _requests([photos[0], "gone.png", photos[1]], "dog")
+    first, failed, last = _pipeline(recorder).ask_many(requests)
+    assert [job.completion.text for job in (first, last)] == [TEXTS["dog"]] * 2
+    assert first.reading == FOUND
+    assert isinstance(failed.settled, Failure)
+    assert recorder.prompts == []
+    assert _no_threads_left()

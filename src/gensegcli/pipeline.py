@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from itertools import chain, groupby
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.geometry import rle
@@ -34,7 +34,7 @@ from gensegcli.segmenter.prompts import prompts_for
 from gensegcli.stream import Prefetch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from gensegcli.policy.base import Policy
     from gensegcli.records import MaskPrompt, SegmentedMask
     from gensegcli.segmenter.base import Segmenter
+
+T = TypeVar("T")
 
 SHUTDOWN = 10.0
 """Seconds to wait for a running batch when the caller goes away in the middle of a stream."""
@@ -125,7 +127,7 @@ class Pipeline:
         text = checked_query(query)
         job = Job(Request(request_id(image, text), image, text), decode_picture(image))
         self._ask([job])
-        (outcome,) = self._segment([job])
+        (outcome,) = self._segment([job], self.mode)
         if isinstance(outcome, Failure):
             raise GensegError(outcome.error, hint=outcome.hint, code=outcome.code)
         return outcome
@@ -148,12 +150,33 @@ class Pipeline:
             GensegError: the engine as a whole cannot go on (server down, …), after what was finished before.
             Exception: anything else is a bug in some stage and arrives here with its traceback.
         """
+        return self._stream(requests, lambda jobs: self._segment(jobs, self.mode))
+
+    def predict_modes(
+        self, requests: Iterable[Request | Prediction | Failure], modes: Sequence[PromptMode]
+    ) -> Generator[tuple[Prediction | Failure, ...], None, None]:
+        """As `predict_many`, but each answer is segmented in several prompt modes: one outcome for each, in their order.
+
+        A picture is encoded once for all modes as long as the segmenter keeps the pictures of one policy batch.
+        """
+        return self._stream(
+            requests, lambda jobs: list(zip(*(self._segment(jobs, mode) for mode in modes), strict=True))
+        )
+
+    def ask_many(self, requests: Iterable[Request | Failure]) -> Generator[Job, None, None]:
+        """The policy's half of `predict_many`: jobs with completion and reading, or settled by a failure. No masks."""
+        return self._stream(requests, lambda jobs: jobs)
+
+    def _stream(
+        self, requests: Iterable[Request | Prediction | Failure], finish: Callable[[list[Job]], Sequence[T]]
+    ) -> Generator[T, None, None]:
+        """Run the stages beside each other; the last of them is `finish`, given one policy batch at a time."""
         reading = Prefetch(requests, name="read", depth=2 * self.batch_size)
         decoding = Prefetch(
             decoded(reading), name="decode", depth=self.batch_size, weigh=pixels_of, capacity=BATCH_PIXELS
         )
         asking = Prefetch(self._asked(decoding), name="ask", depth=1)
-        segmenting = Prefetch(map(self._segment, asking), name="segment", depth=1)
+        segmenting = Prefetch(map(finish, asking), name="segment", depth=1)
         stages = (reading, decoding, asking, segmenting)
         try:
             yield from chain.from_iterable(segmenting)
@@ -204,10 +227,10 @@ class Pipeline:
             query=request.query,
         )
 
-    def _segment(self, jobs: Sequence[Job]) -> list[Prediction | Failure]:
+    def _segment(self, jobs: Sequence[Job], mode: PromptMode) -> list[Prediction | Failure]:
         """Masks for every answer that has instances, picture by picture; the other jobs are only written down."""
         prompts: dict[int, list[MaskPrompt]] = {
-            id(job): prompts_for(job.reading.instances, job.picture.size, self.mode)
+            id(job): prompts_for(job.reading.instances, job.picture.size, mode)
             for job in jobs
             if job.settled is None and job.picture is not None and isinstance(job.reading, Answer)
         }
@@ -220,7 +243,9 @@ class Pipeline:
                 masks.update(self._segment_pictures(batch, prompts))
             except GensegError as error:
                 masks.update(self._segment_one_by_one(batch, prompts, error))
-        return [job.settled or self._prediction(job, prompts.get(id(job), []), masks.get(id(job), [])) for job in jobs]
+        return [
+            job.settled or self._prediction(job, mode, prompts.get(id(job), []), masks.get(id(job), [])) for job in jobs
+        ]
 
     def _segment_one_by_one(
         self, groups: Sequence[Sequence[Job]], prompts: dict[int, list[MaskPrompt]], error: GensegError
@@ -255,7 +280,9 @@ class Pipeline:
                 job.timings["segmenter"] = share
         return masks
 
-    def _prediction(self, job: Job, prompts: Sequence[MaskPrompt], masks: Sequence[SegmentedMask]) -> Prediction:
+    def _prediction(
+        self, job: Job, mode: PromptMode, prompts: Sequence[MaskPrompt], masks: Sequence[SegmentedMask]
+    ) -> Prediction:
         assert job.picture is not None
         reading = job.reading
         instances = reading.instances if isinstance(reading, Answer) else ()
@@ -274,12 +301,12 @@ class Pipeline:
             refusal=reading if isinstance(reading, Refusal) else None,
             finish=job.completion.finish,
             tokens=job.completion.tokens,
-            timings=job.timings,
+            timings=dict(job.timings),
             model=self.policy.id,
             model_revision=self.policy.revision,
             segmenter=self.segmenter.id,
             segmenter_revision=self.segmenter.revision,
-            prompt_mode=self.mode,
+            prompt_mode=mode,
             dialect=self.dialect.name,
             prompt_digest=self.dialect.digest,
         )
