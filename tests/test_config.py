@@ -78,7 +78,7 @@ def test_assignments_take_toml_or_bare_text(text: str, key: str, value: Any) -> 
     ("sources", "message", "hint"),
     [
         ({"assignments": ["predict.sed=1"]}, "unknown setting 'predict.sed' (--set)", "did you mean predict.seed?"),
-        ({"assignments": ["preset=1"]}, "unknown setting 'preset' (--set)", "known: model, predict, segmenter"),
+        ({"assignments": ["preset=1"]}, "unknown setting 'preset' (--set)", "known: eval, model"),
         ({"assignments": ["predict.seed"]}, "--set predict.seed: expected section.key=value", "--set predict.seed=1"),
         ({"flags": {"predict.max_tokens": 0}}, "predict.max_tokens (flag): input should be greater", "longest"),
         ({"assignments": ["model.dtype=int8"]}, "model.dtype (--set): input should be 'auto', 'bfloat16'", "number"),

@@ -95,12 +95,20 @@ class PredictSettings(_Section):
     seed: int = _setting(0, "of sampling", ge=0, lt=_BOUND)
 
 
+class EvalSettings(_Section):
+    """How predictions are scored. Free: answers and masks are the same under every protocol, and scores name theirs."""
+
+    protocol: str = _setting("genseg", "conventions of the scores: genseg, gres, lisa, seg-zero, res", free=True)
+    resamples: int = _setting(1000, "of the bootstrap behind the intervals", free=True, ge=0, lt=_BOUND)
+
+
 class Settings(_Section):
     """Everything that can be set, one section for each part of the work."""
 
     model: ModelSettings = Field(ModelSettings(), description="the policy and its engine")
     segmenter: SegmenterSettings = Field(SegmenterSettings(), description="the segmenter")
     predict: PredictSettings = Field(PredictSettings(), description="asking and answering")
+    eval: EvalSettings = Field(EvalSettings(), description="scoring")
 
 
 @dataclass(frozen=True)
