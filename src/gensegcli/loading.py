@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from gensegcli.config import Settings
     from gensegcli.policy.base import Policy
 
 BATCH_SIZES = {"vllm": 128, "openai": 64}
@@ -131,6 +132,51 @@ def load(
     except BaseException:
         policy.close()
         raise
+
+
+def load_as_set(
+    settings: Settings,
+    *,
+    prompt: str | None = None,
+    segmenter: str | None = None,
+    on_phase: Callable[[str], object] | None = None,
+) -> Pipeline:
+    """The pipeline that settings describe.
+
+    Args:
+        settings: resolved.
+        prompt: text of `predict.prompt_file`.
+        segmenter: another one than the settings name.
+        on_phase: told what is being loaded, in words.
+
+    Raises:
+        GensegError: as `load`.
+    """
+    model, predict = settings.model, settings.predict
+    engine = ("attention", "max_pixels", "max_model_len", "gpu_memory_utilization", "tensor_parallel")
+    server = ("served_model", "concurrency", "timeout", "retries")
+    return load(
+        model.name,
+        segmenter=segmenter or settings.segmenter.name,
+        backend=model.backend,
+        base_url=model.base_url,
+        answers=model.answers,
+        device=model.device,
+        dtype=model.dtype,
+        dialect=model.dialect,
+        mode=predict.mode,
+        multimask=settings.segmenter.multimask,
+        prompt=prompt,
+        temperature=predict.temperature,
+        top_p=predict.top_p,
+        max_tokens=predict.max_tokens,
+        seed=predict.seed,
+        batch_size=model.batch_size,
+        segmenter_batch=settings.segmenter.batch_size,
+        segmenter_backend=None if segmenter else settings.segmenter.backend,
+        on_phase=on_phase,
+        **{name: getattr(model, name) for name in (*engine, *server)},
+    )
 
 
 def _engine(backend: str, policy: Policy) -> dict[str, str]:

@@ -24,6 +24,7 @@ from gensegcli.errors import ExitCode, GensegError
 from gensegcli.exports import Exporter, discard_outputs
 from gensegcli.exports.names import picture_stem
 from gensegcli.images import read_image
+from gensegcli.loading import load_as_set
 from gensegcli.manifests import READERS, STDIN
 from gensegcli.records import Failure
 from gensegcli.requests import checked_query, expand_requests
@@ -87,7 +88,7 @@ class Task:
             if not is_unicode(text):
                 raise GensegError(f"the input {text!r} is not valid UTF-8", hint="rename the file or folder")
         formats = tuple(name for part in (save or "").split(",") if (name := part.strip()))
-        task = cls(inputs, queries, settings, _prompt(settings.settings.predict.prompt_file), out, formats, limit)
+        task = cls(inputs, queries, settings, prompt_text(settings.settings.predict.prompt_file), out, formats, limit)
         if out is None and (formats or not task.single):
             name = "stdin" if inputs[0] == STDIN else picture_stem(inputs[0])
             return replace(task, folder=Path("runs", f"predict-{name}-{digest(task.identity())}"))
@@ -122,33 +123,7 @@ class Task:
 
     def load(self, *, quiet: bool) -> Pipeline:
         """The pipeline that the settings describe."""
-        model, segmenter, predict = (
-            getattr(self.settings.settings, name) for name in ("model", "segmenter", "predict")
-        )
-        engine = ("attention", "max_pixels", "max_model_len", "gpu_memory_utilization", "tensor_parallel")
-        server = ("served_model", "concurrency", "timeout", "retries")
-        return gensegcli.load(
-            model.name,
-            segmenter=segmenter.name,
-            backend=model.backend,
-            base_url=model.base_url,
-            answers=model.answers,
-            device=model.device,
-            dtype=model.dtype,
-            dialect=model.dialect,
-            mode=predict.mode,
-            multimask=segmenter.multimask,
-            prompt=self.prompt,
-            temperature=predict.temperature,
-            top_p=predict.top_p,
-            max_tokens=predict.max_tokens,
-            seed=predict.seed,
-            batch_size=model.batch_size,
-            segmenter_batch=segmenter.batch_size,
-            segmenter_backend=segmenter.backend,
-            on_phase=None if quiet else console.say,
-            **{name: getattr(model, name) for name in (*engine, *server)},
-        )
+        return load_as_set(self.settings.settings, prompt=self.prompt, on_phase=None if quiet else console.say)
 
 
 def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool, fail_on_no_target: bool) -> ExitCode:
@@ -239,7 +214,12 @@ def _without_secrets(text: str) -> str:
     return shown if shown == text else f"{shown} ({digest(text)})"
 
 
-def _prompt(path: Path | None) -> str | None:
+def prompt_text(path: Path | None) -> str | None:
+    """The user's own question.
+
+    Raises:
+        GensegError: the file cannot be read.
+    """
     if path is None:
         return None
     try:
@@ -274,8 +254,8 @@ def _pin(folder: RunFolder | None, pipeline: Pipeline) -> None:
         )
 
 
-def _memory(parameters: str) -> str:
-    """What the weights alone take, by the size that the table of models states ("4.4B")."""
+def memory_of(parameters: str) -> str:
+    """What the weights of a model alone take, by the size that the table of models states ("4.4B")."""
     number, unit = parameters[:-1], parameters[-1:]
     if unit not in _GIGABYTES:
         return "not known before it is loaded"
@@ -295,7 +275,7 @@ def _show_plan(task: Task, *, json: bool) -> None:
     plan = {
         "model": policy.id,
         "model_parameters": policy.entry.parameters,
-        "model_memory": _memory(policy.entry.parameters),
+        "model_memory": memory_of(policy.entry.parameters),
         "model_cached": policy.cached,
         "segmenter": segmenter.id,
         "segmenter_parameters": segmenter.entry.parameters,
