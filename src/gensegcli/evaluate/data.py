@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from gensegcli.config import digest
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.prep.store import file_digest
-from gensegcli.sources.prepared import COLUMNS, read_card, read_shard
+from gensegcli.sources.prepared import CARD, COLUMNS, read_card, read_shard
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -52,6 +52,10 @@ class EvalSet:
         for shard in self.shards:
             yield from read_shard(shard, ids=ids, pictures=pictures)
 
+    def noted(self, note: str) -> EvalSet:
+        """The same with one more note, if there is one."""
+        return replace(self, notes=(*self.notes, note)) if note else self
+
     def index(self) -> list[Place]:
         """Every sample's id and reference, without reading anything else.
 
@@ -90,34 +94,30 @@ class Choice:
 
 
 def open_set(path: Path) -> EvalSet:
-    """A prepared folder, or a Parquet file with the columns of one.
+    """A prepared folder, or Parquet files with the columns of one.
 
     Raises:
         GensegError: it is not there, its preparation did not end, or it has other columns.
     """
-    if path.is_dir() or not path.exists():
+    shards = tuple(sorted(path.rglob("*.parquet"))) if path.is_dir() else (path,)
+    if (path / CARD).is_file() or not path.exists() or not shards:
         return _from_card(path)
-    missing = COLUMNS.keys() - columns(path)
-    if missing:
-        raise GensegError(
-            f"{path}: no prepared samples, {len(missing)} of their {len(COLUMNS)} columns are missing: "
-            f"{', '.join(sorted(missing))}",
-            hint="docs/data.md lists the columns",
-        )
-    return EvalSet(path.stem, path, (path,), file_digest(path)[:8])
+    for shard in shards:
+        _check_columns(shard)
+    return EvalSet(path.stem, path, shards, digest([file_digest(shard) for shard in shards]))
 
 
-def columns(path: Path) -> frozenset[str]:
-    """Names of the columns of a Parquet file.
-
-    Raises:
-        GensegError: missing, or no Parquet.
-    """
+def _check_columns(path: Path) -> None:
     try:
-        return frozenset(pq.read_schema(path).names)
+        missing = COLUMNS.keys() - pq.read_schema(path).names
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise GensegError(f"{path}: not a readable Parquet file ({reason})", code=ExitCode.NOT_FOUND) from None
+    if missing:
+        raise GensegError(
+            f"{path}: no prepared samples, of their {len(COLUMNS)} columns {', '.join(sorted(missing))} are missing",
+            hint="docs/data.md lists the columns",
+        )
 
 
 def choose(data: EvalSet, *, limit: int | None = None, subset: Path | None = None) -> Choice:

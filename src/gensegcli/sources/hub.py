@@ -188,7 +188,7 @@ def read_hub(
     here = [path for place in places for path in _parquet_files(place)]
     if files and not here:
         raise GensegError(f"{files}: no Parquet file, and no folder of them", code=ExitCode.NOT_FOUND)
-    chosen = _of_split([str(path) for path in here] or _on_hub(name, places), split)
+    chosen = _of_split([str(path) for path in here] or hub_files(name, places), split)
     dataset, read = name.rpartition("/")[2], FORMS[form]
     found = enumerate(rows(chosen, HEAVY))
     refs = [_ref(row, cell, f"{number:06d}", read, Size(*frame), dataset) for number, (cell, row) in found]
@@ -221,7 +221,7 @@ def _of_split(files: Sequence[str], split: str) -> list[str]:
     return named or list(files)
 
 
-def _on_hub(name: str, looked_at: Iterable[Path]) -> list[str]:
+def hub_files(name: str, looked_at: Iterable[Path]) -> list[str]:
     """Addresses of a set's Parquet files on the hub, at one commit: read from there piece by piece, not downloaded.
 
     Raises:
