@@ -68,7 +68,8 @@ def merge(rles: Iterable[Rle], size: Size) -> Rle:
         if part.size != size:
             raise ValueError(f"mask of {size.width}x{size.height} expected, {part.size.width}x{part.size.height} found")
     if not parts:
-        return encode(np.zeros((size.height, size.width), bool))
+        background = {"size": [size.height, size.width], "counts": [size.height * size.width]}
+        return _from_pycocotools(coco.frPyObjects(background, size.height, size.width))
     return _from_pycocotools(coco.merge([_to_pycocotools(part) for part in parts], intersect=False))
 
 

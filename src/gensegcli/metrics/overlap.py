@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gensegcli.records import Rle
+from gensegcli.errors import GensegError
+from gensegcli.geometry import rle
+from gensegcli.records import Rle, Size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from gensegcli.records import Size
 
 Mask = np.ndarray | Rle
 
@@ -54,7 +54,7 @@ def overlap(
 
     Args:
         predicted: bool array (h w) or run lengths.
-        true: the same, of the same size.
+        true: the same, of the same size. Where one of the masks is an array, all are counted as arrays.
         ignore: pixels that are neither object nor background.
         ignored: what becomes of them.
 
@@ -63,14 +63,61 @@ def overlap(
 
     >>> overlap(np.eye(2, dtype=bool), np.ones((2, 2), bool))
     Overlap(intersection=2, union=4, predicted=2, true=4)
+    >>> overlap(rle.encode(np.eye(2, dtype=bool)), rle.encode(np.ones((2, 2), bool)))
+    Overlap(intersection=2, union=4, predicted=2, true=4)
     """
-    raise NotImplementedError
+    size = _size(true)
+    _check_size("predicted", predicted, size)
+    masks = [predicted, true]
+    if ignore is not None:
+        _check_size("ignore", ignore, size)
+        masks.append(ignore)
+    if any(isinstance(mask, np.ndarray) for mask in masks):
+        masks = [rle.decode(mask) if isinstance(mask, Rle) else mask.astype(bool, copy=False) for mask in masks]
+    predicted, true, *rest = masks
+    if rest and ignored is IgnoreRule.FOREGROUND:
+        true = _either(true, rest.pop())
+    shared = _both(predicted, true)
+    counted = [_area(shared), _area(predicted), _area(true)]
+    if rest:
+        counted = [
+            area - _area(_both(mask, rest[0])) for area, mask in zip(counted, (shared, predicted, true), strict=True)
+        ]
+    intersection, predicted_area, true_area = counted
+    return Overlap(intersection, predicted_area + true_area - intersection, predicted_area, true_area)
 
 
-def united(masks: Sequence[Rle], size: Size) -> Rle:
-    """The union of masks of one picture of `size`, empty without masks.
+def united(masks: Sequence[Rle], size: Size, *, name: str = "a") -> Rle:
+    """The union of masks of one picture of `size`, empty without masks. `name` says in an error which masks they are.
 
     Raises:
         GensegError: a mask is of another size.
     """
-    raise NotImplementedError
+    for mask in masks:
+        _check_size(name, mask, size)
+    return masks[0] if len(masks) == 1 else rle.merge(masks, size)
+
+
+def _size(mask: Mask) -> Size:
+    return mask.size if isinstance(mask, Rle) else Size(mask.shape[1], mask.shape[0])
+
+
+def _check_size(name: str, mask: Mask, size: Size) -> None:
+    found = _size(mask)
+    if found != size:
+        raise GensegError(
+            f"{name} mask: {size.width}x{size.height} expected, {found.width}x{found.height} found",
+            hint="masks are compared at the resolution of the picture; was one of them resized?",
+        )
+
+
+def _both(a: Mask, b: Mask) -> Mask:
+    return rle.intersection(a, b) if isinstance(a, Rle) and isinstance(b, Rle) else np.logical_and(a, b)
+
+
+def _either(a: Mask, b: Mask) -> Mask:
+    return rle.merge([a, b], a.size) if isinstance(a, Rle) and isinstance(b, Rle) else np.logical_or(a, b)
+
+
+def _area(mask: Mask) -> int:
+    return rle.area(mask) if isinstance(mask, Rle) else int(np.count_nonzero(mask))

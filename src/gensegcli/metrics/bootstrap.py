@@ -1,0 +1,79 @@
+"""Percentile intervals by resampling samples: every metric of a set at once, a bounded piece of the work at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+CELLS = 1 << 20
+"""Resamples × samples in memory at a time."""
+
+LEVEL = 95
+"""Per cent of the resampled values inside an interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A metric that is a ratio of two sums over samples: a mean, a share, cIoU.
+
+    Attributes:
+        name: of the metric.
+        over: per sample (n), whether it takes part.
+        numerator: per sample (n); or, for the best of several curve points, a row for each of them (k n).
+        denominator: per sample (n); None counts the samples that take part.
+        smoothing: added to the denominator's sum.
+        empty: the value where the denominator's sum is 0.
+    """
+
+    name: str
+    over: np.ndarray
+    numerator: np.ndarray
+    denominator: np.ndarray | None = None
+    smoothing: float = 0.0
+    empty: float = np.nan
+
+    def sums(self) -> np.ndarray:
+        """The numerators' rows and the denominator (k+1 n), zero where a sample takes no part."""
+        below = np.ones(len(self.over)) if self.denominator is None else self.denominator
+        return np.where(self.over, np.vstack([np.atleast_2d(self.numerator), below]), 0.0)
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        """The metric (b) from sums over samples (b k+1)."""
+        above, below = sums[:, :-1].max(axis=1), sums[:, -1] + self.smoothing
+        return np.divide(above, below, out=np.full(len(sums), self.empty), where=below > 0)
+
+
+def resample_counts(samples: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each sample is drawn in each resample: float arrays (b n), b rows at a time, `resamples` in all."""
+    rng = np.random.default_rng(seed)
+    most = max(1, CELLS // samples)
+    for start in range(0, resamples, most):
+        rows = min(most, resamples - start)
+        drawn = rng.integers(samples, size=(rows, samples)) + samples * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * samples).reshape(rows, samples).astype(float)
+
+
+def ratio_values(ratios: Sequence[Ratio], weights: np.ndarray) -> np.ndarray:
+    """Each metric (b m) where the samples count as often as `weights` (b n) says."""
+    columns = [ratio.sums() for ratio in ratios]
+    totals = np.split(weights @ np.vstack(columns).T, np.cumsum([len(rows) for rows in columns])[:-1], axis=1)
+    return np.stack([ratio.value(sums) for ratio, sums in zip(ratios, totals, strict=True)], axis=1)
+
+
+def interval(resampled: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the percentile interval of each metric (m).
+
+    Args:
+        resampled: values (b m); a resample without any sample that a metric is about has no value (NaN), and is left
+            out.
+        point: values of the samples themselves (m), where no resample has one.
+    """
+    tail = (100 - LEVEL) / 2
+    values = np.where(np.isnan(resampled).all(axis=0), np.nan_to_num(point), resampled)
+    low, high = np.nanpercentile(values, [tail, 100 - tail], axis=0)
+    return low, high

@@ -1,0 +1,289 @@
+"""From the scores of many samples to their metrics, with intervals, whole and by group."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gensegcli.errors import GensegError
+from gensegcli.metrics.average_precision import NAMES as AP_NAMES
+from gensegcli.metrics.average_precision import BoxMatches, ImageBoxes, average_precision, match_boxes
+from gensegcli.metrics.bootstrap import Ratio, interval, ratio_values, resample_counts
+from gensegcli.metrics.foreground import mean_of_curve
+from gensegcli.metrics.protocols import BoxScore, NoTarget
+from gensegcli.metrics.records import Composition, Estimate, ForegroundScore, SizeClass, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from gensegcli.metrics.protocols import Protocol
+    from gensegcli.metrics.records import SampleScore
+
+
+def summarise(
+    scores: Iterable[SampleScore],
+    protocol: Protocol,
+    *,
+    named: Mapping[str, Collection[str]] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Summary:
+    """Metrics of many samples with 95 % bootstrap intervals, whole and by group. The order of the scores is of no matter.
+
+    Args:
+        scores: one for each sample; read once, and kept as a few hundred bytes each.
+        protocol: the one they were made under.
+        named: further groups by their samples' ids, for example clean and overlap.
+        resamples: of the bootstrap; with 0 the intervals have no width.
+        seed: of the bootstrap.
+
+    Raises:
+        GensegError: no scores; two of one sample; some samples have masks and others have not; boxes are to be ranked
+            by the segmenter's score and one has none.
+    """
+    columns = _Columns.of(scores)
+    matches = match_boxes(columns.images(protocol.box_score), inclusive=protocol.inclusive_boxes)
+    everything = np.ones(len(columns), bool)
+
+    def summary(members: np.ndarray) -> Summary:
+        part = columns.only(members)
+        return Summary(
+            metrics=_estimates(part, matches.only(members), protocol, resamples=resamples, seed=seed),
+            refusals=dict(sorted(Counter(kind for kind in part.texts["refusal"] if kind is not None).items())),
+            composition=_composition(part),
+        )
+
+    whole = summary(everything)
+    groups = {name: members for name, members in _groups(columns, named or {}) if members.any()}
+    return replace(
+        whole, groups={name: whole if members.all() else summary(members) for name, members in groups.items()}
+    )
+
+
+# ---------------------------------------------------------------- columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Scores column by column, in the order of their ids; every array has one entry for each sample."""
+
+    numbers: dict[str, np.ndarray]
+    """By name; None is NaN."""
+    texts: dict[str, np.ndarray]
+    """Objects that hash: id, picture, reference, refusal, size class."""
+    boxes: np.ndarray
+    """True boxes, predicted boxes and their scores."""
+    foreground: np.ndarray | None
+    """(n 9), or None if no sample has these measures."""
+
+    @classmethod
+    def of(cls, scores: Iterable[SampleScore]) -> _Columns:
+        numbers, foreground = array("d"), array("d")
+        texts: list[tuple[object, ...]] = []
+        boxes: list[tuple[object, ...]] = []
+        for score in scores:
+            numbers.extend(math.nan if value is None else value for value in _numbers(score))
+            if score.foreground is not None:
+                foreground.extend(_foreground(score.foreground))
+            texts.append(_texts(score))
+            boxes.append((score.true_boxes, score.predicted_boxes, score.box_scores))
+        if not texts:
+            raise GensegError("no scores: there is nothing to summarise")
+        ids = [str(row[0]) for row in texts]
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        for one, other in pairwise(order):
+            if ids[one] == ids[other]:
+                raise GensegError(f"sample {ids[one]} is scored twice", hint="every sample counts exactly once")
+        rows = np.frombuffer(numbers).reshape(len(ids), -1)[order]
+        return cls(
+            numbers=dict(zip(_NUMBERS, np.ascontiguousarray(rows.T), strict=True)),
+            texts={name: _objects(row[place] for row in _in(texts, order)) for place, name in enumerate(_TEXTS)},
+            boxes=_objects(_in(boxes, order)),
+            foreground=_all_or_none(foreground, order),
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def only(self, members: np.ndarray) -> _Columns:
+        """The samples where `members` (n) is true."""
+        if members.all():
+            return self
+        return _Columns(
+            {name: column[members] for name, column in self.numbers.items()},
+            {name: column[members] for name, column in self.texts.items()},
+            self.boxes[members],
+            None if self.foreground is None else self.foreground[members],
+        )
+
+    def flag(self, name: str) -> np.ndarray:
+        return self.numbers[name] != 0
+
+    def images(self, rank: BoxScore) -> Iterator[ImageBoxes]:
+        """The boxes of each sample with the confidence that the protocol ranks by."""
+        for name, (true, predicted, scores) in zip(self.texts["id"], self.boxes, strict=True):
+            if rank is BoxScore.SEGMENTER and None in scores:
+                raise GensegError(
+                    f"sample {name}: a box has no score of the segmenter by which AP could rank it",
+                    hint="rank by a constant score instead: not every segmenter estimates the IoU of its masks",
+                )
+            yield ImageBoxes(true, predicted, scores if rank is BoxScore.SEGMENTER else [1.0] * len(predicted))
+
+
+_NUMBERS = (
+    "no_target", "abstained", "think", "tokens", "true_instances", "intersection", "union", "true_area",
+    "predicted_area", "iou", "box_iou", "enclosing_box_iou",
+)  # fmt: skip
+_TEXTS = ("id", "image", "ref", "refusal", "size_class")
+_MEASURES = tuple(one.name for one in fields(ForegroundScore))
+_numbers, _texts, _foreground = attrgetter(*_NUMBERS), attrgetter(*_TEXTS), attrgetter(*_MEASURES)
+
+
+def _in(rows: list[Any], order: list[int]) -> Iterator[Any]:
+    return (rows[place] for place in order)
+
+
+def _objects(values: Iterable[Any]) -> np.ndarray:
+    return np.fromiter(values, object)
+
+
+def _all_or_none(values: array[float], order: list[int]) -> np.ndarray | None:
+    if not values:
+        return None
+    if len(values) != len(order) * len(_MEASURES):
+        raise GensegError("some scores have foreground measures and others have not", hint="score all of them alike")
+    return np.frombuffer(values).reshape(len(order), -1)[order]
+
+
+def _groups(columns: _Columns, named: Mapping[str, Collection[str]]) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and members (n) of every group."""
+    instances = columns.numbers["true_instances"]
+    yield "single", instances == 1
+    yield "multi", instances > 1
+    yield "no-target", columns.flag("no_target")
+    for size in SizeClass:
+        yield size.value, columns.texts["size_class"] == size
+    for name, ids in named.items():
+        wanted = frozenset(ids)
+        yield name, np.fromiter((one in wanted for one in columns.texts["id"]), bool)
+
+
+def _composition(columns: _Columns) -> Composition:
+    numbers, texts = columns.numbers, columns.texts
+    no_target = int(columns.flag("no_target").sum())
+    single = int((numbers["true_instances"] == 1).sum())
+    alone = [name if ref is None else ref for name, ref in zip(texts["id"], texts["ref"], strict=True)]
+    return Composition(
+        samples=len(columns),
+        targets=len(columns) - no_target,
+        no_target=no_target,
+        single=single,
+        multi=len(columns) - no_target - single,
+        pictures=len(set(texts["image"])),
+        refs=len(set(alone)),
+        true_area=int(np.nansum(numbers["true_area"])),
+        union_area=int(np.nansum(numbers["union"])),
+    )
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def _estimates(
+    columns: _Columns, matches: BoxMatches, protocol: Protocol, *, resamples: int, seed: int
+) -> dict[str, Estimate]:
+    """Every metric that has samples to stand on."""
+    counted = _counted(columns, protocol)
+    matches = matches.only(counted)
+    ratios = [ratio for ratio in _ratios(columns, protocol) if ratio.over.any()]
+    sizes = [int(ratio.over.sum()) for ratio in ratios] + [int(counted.sum())] * len(AP_NAMES)
+    names = [ratio.name for ratio in ratios] + list(AP_NAMES)
+
+    def values(weights: np.ndarray) -> np.ndarray:
+        return np.hstack([ratio_values(ratios, weights), average_precision(matches, weights[:, counted])])
+
+    point = values(np.ones((1, len(columns))))
+    resampled = [values(weights) for weights in resample_counts(len(columns), resamples, seed)]
+    low, high = interval(np.vstack(resampled or [point]), point[0])
+    found = zip(names, point[0].tolist(), low.tolist(), high.tolist(), sizes, strict=True)
+    return {name: Estimate(*rest) for name, *rest in found if not math.isnan(rest[0])}
+
+
+def _counted(columns: _Columns, protocol: Protocol) -> np.ndarray:
+    """Which samples enter the overlap metrics."""
+    apart = protocol.no_target is NoTarget.APART
+    return ~columns.flag("no_target") if apart else np.ones(len(columns), bool)
+
+
+def _ratios(columns: _Columns, protocol: Protocol) -> Iterator[Ratio]:
+    numbers = columns.numbers
+    no_target, abstained = columns.flag("no_target"), columns.flag("abstained")
+    if _has_masks(columns):
+        yield from _mask_ratios(columns, protocol)
+    yield Ratio("box mIoU", ~no_target, numbers["box_iou"])
+    yield Ratio("enclosing box mIoU", ~no_target, numbers["enclosing_box_iou"])
+    yield Ratio("Acc@0.5", ~no_target, numbers["box_iou"] > 0.5)
+    yield Ratio("N-acc", no_target, abstained)
+    yield Ratio("T-acc", ~no_target, ~abstained)
+    yield Ratio("FNR", ~no_target, abstained)
+    told = np.full(len(columns), (columns.flag("tokens") | columns.flag("think")).any())
+    yield Ratio("think", told, numbers["think"])
+    yield Ratio("tokens", told, numbers["tokens"])
+    if columns.foreground is not None:
+        yield from _foreground_ratios(dict(zip(_MEASURES, columns.foreground.T, strict=True)))
+
+
+def _mask_ratios(columns: _Columns, protocol: Protocol) -> Iterator[Ratio]:
+    numbers, counted = columns.numbers, _counted(columns, protocol)
+    target = ~columns.flag("no_target")
+    everywhere = np.ones(len(columns), bool)
+    precise = everywhere if protocol.no_target is NoTarget.BY_PIXELS else target
+    for prefix, over, mean in (("", counted, protocol.mean_name), ("target ", target, "mIoU")):
+        yield Ratio(
+            f"{prefix}cIoU",
+            over,
+            numbers["intersection"],
+            numbers["union"],
+            smoothing=protocol.smoothing,
+            empty=protocol.zero_over_zero,
+        )
+        yield Ratio(f"{prefix}{mean}", over, numbers["iou"])
+    for threshold in protocol.thresholds:
+        yield Ratio(f"P@{threshold:g}", precise, numbers["iou"] >= threshold)
+    if protocol.tiny_area:
+        tiny = numbers["predicted_area"] < protocol.tiny_area
+        yield Ratio(f"N-acc (area < {protocol.tiny_area})", ~target, tiny)
+        yield Ratio(f"T-acc (area < {protocol.tiny_area})", target, ~tiny)
+
+
+def _has_masks(columns: _Columns) -> bool:
+    """Whether all samples have masks; a data set or predictions of boxes alone may leave the targets without."""
+    known = ~np.isnan(columns.numbers["iou"])
+    target = ~columns.flag("no_target")
+    if not (known[target] if target.any() else known).any():
+        return False
+    if not known.all():
+        raise GensegError(
+            f"{len(known) - known.sum()} of {len(known)} samples have no masks to score, the others have",
+            hint="score what has masks and what has boxes alone apart",
+        )
+    return True
+
+
+def _foreground_ratios(measures: Mapping[str, np.ndarray]) -> Iterator[Ratio]:
+    over = np.ones(len(measures["mae"]), bool)
+    yield Ratio("S-measure", over, measures["s_measure"])
+    for letter, name in (("E", "e_measure"), ("F", "f_measure")):
+        curve = np.stack([measures[name], measures[f"{name}_full"]])
+        yield Ratio(f"{letter}-measure mean", over, mean_of_curve(*curve))
+        yield Ratio(f"{letter}-measure max", over, curve)
+        yield Ratio(f"{letter}-measure adaptive", over, measures[f"{name}_adaptive"])
+    yield Ratio("weighted F", over, measures["weighted_f"])
+    yield Ratio("MAE", over, measures["mae"])
