@@ -102,6 +102,69 @@ class EvalSettings(_Section):
     resamples: int = _setting(1000, "of the bootstrap behind the intervals", free=True, ge=0, lt=_BOUND)
 
 
+class RewardSettings(_Section):
+    """Weights of the reward's terms, 0 switching one off: by default the distance reward. `genseg train` uses them."""
+
+    think_format: float = _setting(1.0, "completion is exactly think and answer part, 0 or 1")
+    answer_format: float = _setting(1.0, "valid boxes and points, 0 to 2")
+    accuracy: float = _setting(1.0, "boxes and points near the true ones, or a true abstention, 0 to 3")
+    non_repetition: float = _setting(1.0, "think text without sentences that repeat, 0 or 1")
+    mask_iou: float = _setting(0.0, "IoU of the segmenter's union mask with the true one, 0 to 1")
+    negative_points: float = _setting(0.0, "share of negative points that lie in the background of the box, 0 to 1")
+    no_target: float = _setting(0.0, "honest abstention 1, hallucination -1, wrong abstention -0.5")
+    tiered_mask: float = _setting(0.0, "SAM-R1: 4, 3, 2 for a mask IoU above 0.8, 0.7, 0.5")
+    mask_structure: float = _setting(0.0, "Seg-R1: 0.7 IoU + 0.3 S-measure, 0 to 1")
+    squared_overlaps: float = _setting(0.0, "LENS: box IoU squared + mask IoU squared, 0 to 2")
+    soft_format: bool = _setting(False, "partial credit for think tags, and answers read as evaluation reads them")
+    device: str = _setting("auto", "of the segmenter: auto (the trainer's own), cpu, cuda:7", free=True)
+
+
+class TrainSettings(_Section):
+    """How the policy is trained. Defaults are those of the paper (table 1) and belong to no library."""
+
+    stage: Literal["grpo", "sft"] = _setting("grpo", "grpo: by reward; sft: from true answers, a cold start")
+    data: str = _setting("visionreasoner-7k", "prepared folder, or recipe whose prepared folder is taken")
+    epochs: float = _setting(1.0, "passes over the data", gt=0)
+    lr: float = _setting(1e-6, "learning rate, constant after the warm-up", gt=0)
+    warmup_steps: int = _setting(0, "over which the learning rate rises", ge=0, lt=_BOUND)
+    weight_decay: float = _setting(1e-2, "of AdamW", ge=0)
+    max_grad_norm: float = _setting(1.0, "at which gradients are clipped", gt=0)
+    prompts_per_step: int = _setting(8, "questions behind one update", ge=1, lt=_BOUND)
+    num_generations: int = _setting(8, "completions of each question (grpo)", ge=2, lt=_BOUND)
+    micro_batch: int = _setting(2, "sequences of a forward pass on each device", free=True, ge=1, lt=_BOUND)
+    beta: float = _setting(5e-3, "weight of the KL divergence from the start, by the low-variance estimator k3", ge=0)
+    epsilon: float = _setting(0.2, "clip of the probability ratio", gt=0, lt=1)
+    epsilon_high: float | None = _setting(None, "its upper clip where that differs (clip-high)", gt=0)
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = _setting("grpo", "how tokens are averaged, by TRL's names")
+    scale_rewards: Literal["group", "batch", "none"] = _setting("group", "what divides the advantages")
+    entropy_coef: float = _setting(0.0, "weight of an entropy bonus", ge=0)
+    temperature: float = _setting(1.0, "of the rollouts", gt=0)
+    top_p: float = _setting(1.0, "of the rollouts", gt=0, le=1)
+    max_prompt_tokens: int = _setting(2048, "a longer prompt is an error, never cut", ge=1, lt=_BOUND)
+    max_response_tokens: int = _setting(1500, "longest completion", ge=1, lt=_BOUND)
+    seed: int = _setting(0, "of order, sampling and dropout", ge=0, lt=_BOUND)
+    precision: Literal["auto", "bf16", "fp32"] = _setting("auto", "of the forward pass; auto: bf16 on a GPU, else fp32")
+    gradient_checkpointing: bool | None = _setting(
+        None, "recompute activations instead of keeping them; null: on a GPU", free=True
+    )
+    rollout: Literal["transformers", "colocate", "server"] = _setting(
+        "transformers", "what writes completions: the trainer's model, vLLM beside it, or a vLLM server", free=True
+    )
+    rollout_url: str | None = _setting(None, "address of the vLLM server", free=True)
+    rollout_memory: float = _setting(
+        0.3, "share of the GPU's memory for vLLM beside the trainer", free=True, gt=0, lt=1
+    )
+    lora: bool = _setting(False, "train low-rank adapters only, merged when a checkpoint is exported")
+    lora_rank: int = _setting(64, "of the adapters", ge=1, lt=_BOUND)
+    lora_alpha: int = _setting(128, "their scale, times 1 / rank", ge=1, lt=_BOUND)
+    save_steps: int = _setting(50, "steps between checkpoints", free=True, ge=1, lt=_BOUND)
+    keep: int | None = _setting(None, "newest checkpoints that are kept; null: all", free=True, ge=1, lt=_BOUND)
+    eval_data: str | None = _setting(None, "held-out prepared folder; null: no evaluation on the way", free=True)
+    eval_steps: int = _setting(50, "steps between evaluations", free=True, ge=1, lt=_BOUND)
+    eval_limit: int = _setting(200, "references of each evaluation", free=True, ge=1, lt=_BOUND)
+    report_to: str = _setting("tensorboard", "none, tensorboard, trackio, wandb; several with commas", free=True)
+
+
 class Settings(_Section):
     """Everything that can be set, one section for each part of the work."""
 
@@ -109,6 +172,12 @@ class Settings(_Section):
     segmenter: SegmenterSettings = Field(SegmenterSettings(), description="the segmenter")
     predict: PredictSettings = Field(PredictSettings(), description="asking and answering")
     eval: EvalSettings = Field(EvalSettings(), description="scoring")
+    train: TrainSettings = Field(TrainSettings(), description="training")
+    reward: RewardSettings = Field(RewardSettings(), description="what training rewards")
+
+
+_TRAINING = frozenset({"train", "reward"})
+"""Sections that decide what a trained policy becomes, and nothing about the answers of one that is there."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +194,13 @@ class Resolved:
             values["model.base_url"] = _USERINFO.sub("", self.settings.model.base_url)
         return [(key, value, self.origins.get(key, DEFAULT)) for key, value in values.items()]
 
-    def identity(self) -> dict[str, Any]:
-        """The values that decide the results, by dotted key."""
-        return {key: value for key, value, _ in self.rows() if not _is_free(key)}
+    def identity(self, *, training: bool = False) -> dict[str, Any]:
+        """The values that decide the results, by dotted key; those of training only for a run that trains."""
+        return {
+            key: value
+            for key, value, _ in self.rows()
+            if not _is_free(key) and (training or key.partition(".")[0] not in _TRAINING)
+        }
 
     @property
     def digest(self) -> str:
