@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from gensegcli.config import digest
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.prep.store import file_digest
+from gensegcli.records import Size
 from gensegcli.sources.prepared import CARD, COLUMNS, read_card, read_shard
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class EvalSet:
         return replace(self, notes=(*self.notes, note)) if note else self
 
     def index(self) -> list[Place]:
-        """Every sample's id and reference, without reading anything else.
+        """Every sample without its picture and truth.
 
         Raises:
             GensegError: a shard is missing or damaged, or two samples have one id.
@@ -70,12 +71,22 @@ class EvalSet:
             raise GensegError(f"{self.path}: holds no samples", code=ExitCode.NOT_FOUND)
         return places
 
+    def has_masks(self) -> bool:
+        """Whether every object has a mask; some sets give boxes and points only."""
+        rows = (row for shard in self.shards for row in _light(shard, ["targets.list.element.mask.counts"])["targets"])
+        return all(target["mask"] is not None for row in rows for target in row.as_py())
+
 
 class Place(NamedTuple):
-    """What is needed to choose among samples."""
+    """A sample without picture and truth."""
 
     id: str
+    query: str
+    size: Size
     ref: int | None
+    """Number of the reference, and of the picture, in the raw set; None where it has none."""
+    image: int | None
+    file: str | None
 
 
 @dataclass(frozen=True)
@@ -174,14 +185,27 @@ def _ids(path: Path) -> frozenset[str]:
 
 
 def _places(shard: Path) -> Iterator[Place]:
+    where = [f"provenance.{name}" for name in ("ref_id", "image_id", "file_name")]
+    for row in _light(shard, ["id", "query", "width", "height", *where]).to_pylist():
+        source = row["provenance"]
+        yield Place(
+            row["id"],
+            row["query"],
+            Size(row["width"], row["height"]),
+            source["ref_id"],
+            source["image_id"],
+            source["file_name"],
+        )
+
+
+def _light(shard: Path, columns: list[str]) -> pa.Table:
     try:
-        table = pq.read_table(shard, columns=["id", "provenance.ref_id"])
+        with pq.ParquetFile(shard) as parquet:
+            return parquet.read(columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise GensegError(
             f"{shard}: cannot be read ({error})", hint="run the same `genseg prep` again", code=ExitCode.NOT_FOUND
         ) from error
-    refs = (where["ref_id"] for where in table["provenance"].to_pylist())
-    return map(Place, table["id"].to_pylist(), refs)
 
 
 def _from_card(folder: Path) -> EvalSet:
