@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from gensegcli.evaluate.stages import silent
 from gensegcli.records import Completion, Failure, FinishReason
 from gensegcli.requests import Request
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gensegcli.evaluate.data import Choice, EvalSet
+    from gensegcli.evaluate.stages import Stage
     from gensegcli.pipeline import Pipeline
     from gensegcli.records import Question, Sample, Sampling
     from gensegcli.store import Records, RunFolder
@@ -28,8 +30,7 @@ def ask(
     choice: Choice,
     folder: RunFolder,
     load: Callable[[], Pipeline],
-    *,
-    step: Callable[[Failure | None], None] = lambda _failure: None,
+    stage: Stage = silent,
 ) -> None:
     """Ask about every chosen sample that has no answer yet.
 
@@ -38,7 +39,7 @@ def ask(
         choice: of its samples.
         folder: keeps the answers; failures of this attempt go to its `failed`.
         load: gives the pipeline; called only if there is something to ask. Only its policy is used, and not closed.
-        step: called after each sample, with its failure if it has one.
+        stage: told how far it is.
 
     Raises:
         GensegError: the engine as a whole cannot go on, or the disk is full; what was answered is kept.
@@ -47,7 +48,8 @@ def ask(
     if not missing:
         return
     names: deque[str] = deque()
-    with closing(load().ask_many(as_requests(data.samples(missing), names))) as jobs:
+    stream = load().ask_many(as_requests(data.samples(missing), names))
+    with closing(stream) as jobs, stage("answers", len(missing)) as step:
         for job in jobs:
             picture = names.popleft()
             if isinstance(job.settled, Failure):

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from gensegcli.evaluate.answers import as_requests
+from gensegcli.evaluate.stages import silent
 from gensegcli.predictions import to_json
 from gensegcli.records import Failure, Prediction
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gensegcli.evaluate.data import Choice, EvalSet
+    from gensegcli.evaluate.stages import Stage
     from gensegcli.pipeline import Pipeline
     from gensegcli.records import PromptMode
     from gensegcli.store import Records, RunFolder
@@ -26,8 +28,7 @@ def segment(
     answers: Records,
     folders: Mapping[PromptMode, RunFolder],
     load: Callable[[], Pipeline],
-    *,
-    step: Callable[[Failure | None], None] = lambda _failure: None,
+    stage: Stage = silent,
 ) -> None:
     """Segment every recorded answer that some mode has no prediction for; each picture is encoded once for all modes.
 
@@ -37,7 +38,7 @@ def segment(
         answers: as `answers.ask` writes them.
         folders: where the predictions of each mode are kept.
         load: gives a pipeline whose policy says the recorded answers; called only if there is something to segment.
-        step: called after each sample, with its failure if it has one.
+        stage: told how far it is.
 
     Raises:
         GensegError: the segmenter cannot go on, or the disk is full; what is finished is kept.
@@ -49,7 +50,10 @@ def segment(
     done = frozenset.intersection(*(folder.records.done_ids() for folder in behind.values()))
     names: deque[str] = deque()
     requests = as_requests(data.samples(answered - done), names)
-    with closing(load().predict_modes(requests, tuple(behind))) as stream:
+    with (
+        closing(load().predict_modes(requests, tuple(behind))) as stream,
+        stage("masks", len(answered - done)) as step,
+    ):
         for outcomes in stream:
             picture, failure = names.popleft(), None
             for folder, outcome in zip(behind.values(), outcomes, strict=True):

