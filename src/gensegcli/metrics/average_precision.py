@@ -6,11 +6,14 @@ once, which is what the bootstrap needs. With weights of 1 it is pycocotools' ow
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
+
+from gensegcli.geometry.boxes import box_iou
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,14 +58,22 @@ class BoxMatches:
         return BoxMatches(numbers[self.image[kept]], self.hit[:, kept], self.miss[:, kept], self.wanted[images])
 
 
+_HIT, _MISS, _NEITHER = 0, 1, 2
+
+
 class _Matcher(COCOeval):
     """pycocotools' matching of one image, without its files and categories."""
 
     def __init__(self) -> None:
         super().__init__(iouType="bbox")
         self.params.imgIds, self.params.catIds = [_KEY[0]], [_KEY[1]]
+        self.least = np.minimum(self.params.iouThrs, 1 - 1e-10)
 
-    def match(self, image: ImageBoxes, *, inclusive: bool) -> dict[str, Any]:
+    def match(self, image: ImageBoxes, *, inclusive: bool) -> tuple[np.ndarray, Sequence[float]]:
+        """What each box is at every threshold (t k), and the scores (k), most confident first."""
+        if len(image.true) == len(image.predicted) == 1 and not image.crowd:
+            iou = box_iou(image.predicted[0], image.true[0], inclusive=inclusive)
+            return (iou < self.least)[:, None].astype(np.int8), image.scores
         crowd = image.crowd or [False] * len(image.true)
         self._gts[_KEY] = [
             _annotation(number, box, inclusive=inclusive) | {"iscrowd": int(one), "ignore": int(one)}
@@ -73,7 +84,9 @@ class _Matcher(COCOeval):
             for number, (box, score) in enumerate(zip(image.predicted, image.scores, strict=True), 1)
         ]
         self.ious = {_KEY: self.computeIoU(*_KEY)}
-        return self.evaluateImg(*_KEY, self.params.areaRng[0], self.params.maxDets[-1])
+        found = self.evaluateImg(*_KEY, self.params.areaRng[0], self.params.maxDets[-1])
+        kinds = np.where(found["dtIgnore"], _NEITHER, np.where(found["dtMatches"] > 0, _HIT, _MISS))
+        return kinds.astype(np.int8), found["dtScores"]
 
 
 def _annotation(number: int, box: PixelBox, *, inclusive: bool) -> dict[str, Any]:
@@ -91,27 +104,19 @@ def match_boxes(images: Iterable[ImageBoxes], *, inclusive: bool = False) -> Box
         inclusive: both corners belong to a box.
     """
     matcher = _Matcher()
-    thresholds = len(matcher.params.iouThrs)
-    owners, scores, hits, misses, wanted = [], [], [], [], []
+    owners, scores, found, wanted = array("q"), array("d"), bytearray(), array("q")
     for number, image in enumerate(images):
         wanted.append(len(image.true) - sum(image.crowd))
         if not image.predicted:
             continue
-        found = matcher.match(image, inclusive=inclusive)
-        taken, ignored = found["dtMatches"] > 0, found["dtIgnore"].astype(bool)
-        owners.append(np.full(taken.shape[1], number))
-        scores.append(found["dtScores"])
-        hits.append(taken & ~ignored)
-        misses.append(~taken & ~ignored)
-    if not owners:
-        none = np.zeros((thresholds, 0), bool)
-        return BoxMatches(np.zeros(0, int), none, none, np.array(wanted))
-    order = np.argsort(-np.concatenate(scores), kind="stable")
+        kinds, ranked = matcher.match(image, inclusive=inclusive)
+        owners.extend([number] * len(ranked))
+        scores.extend(ranked)
+        found += kinds.T.tobytes()
+    order = np.argsort(-np.frombuffer(scores), kind="stable")
+    kinds = np.frombuffer(bytes(found), np.int8).reshape(len(order), len(matcher.params.iouThrs))[order].T
     return BoxMatches(
-        np.concatenate(owners)[order],
-        np.concatenate(hits, axis=1)[:, order],
-        np.concatenate(misses, axis=1)[:, order],
-        np.array(wanted),
+        np.frombuffer(owners, np.int64)[order], kinds == _HIT, kinds == _MISS, np.frombuffer(wanted, np.int64)
     )
 
 
@@ -122,22 +127,43 @@ def average_precision(matches: BoxMatches, weights: np.ndarray) -> np.ndarray:
     """
     wanted = weights @ matches.wanted
     times = weights[:, matches.image]
+    needed = _needed(wanted)
+    seen = np.cumsum(times, axis=1)
+    clean = (matches.hit | matches.miss).all()
     by_threshold = [
-        _mean_precision(times * hit, times * miss, wanted) for hit, miss in zip(matches.hit, matches.miss, strict=True)
+        _mean_precision(times[:, hit], (seen if clean else np.cumsum(times * (hit | miss), axis=1))[:, hit], needed)
+        for hit, miss in zip(matches.hit, matches.miss, strict=True)
     ]
     means = np.stack([np.mean(by_threshold[_THRESHOLDS[name]], axis=0) for name in NAMES], axis=1)
     return np.where(wanted[:, None] > 0, means, np.nan)
 
 
-def _mean_precision(hits: np.ndarray, misses: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Mean interpolated precision (b) from weighted hits and misses (b d) in the order of confidence."""
+def _needed(wanted: np.ndarray) -> np.ndarray:
+    """The least number of hits with which each recall is reached (b 101), in the arithmetic of floats that COCO uses."""
+    below = np.floor(_RECALLS * wanted[:, None]) - 1
+    # Off by a rounding at most, so one of the next two is it.
+    for _ in range(2):
+        below += below / np.maximum(wanted, 1)[:, None] < _RECALLS
+    return below
+
+
+def _mean_precision(hits: np.ndarray, seen: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """Mean interpolated precision (b) from the weights of hits (b d) and of all boxes up to them, by confidence.
+
+    Between two hits recall stays and precision falls, so that the best precision is always one at a hit.
+    """
+    rows, width = hits.shape
+    if not width:
+        return np.zeros(rows)
     true = np.cumsum(hits, axis=1)
-    precision = true / (true + np.cumsum(misses, axis=1) + np.spacing(1))
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    best = np.pad(best, ((0, 0), (0, 1)))  # a recall that is never reached has precision 0
-    recall = true / np.maximum(wanted, 1)[:, None]
-    places = [np.searchsorted(row, _RECALLS) for row in recall]
-    return np.take_along_axis(best, np.array(places), axis=1).mean(axis=1)
+    best = np.zeros((rows, width + 1))  # a recall that is never reached has precision 0
+    best[:, :-1] = np.maximum.accumulate((true / (seen + np.spacing(1)))[:, ::-1], axis=1)[:, ::-1]
+    # All rows in one ascending line, so that one search finds every place.
+    step = needed.max() + true[:, -1].max() + 1
+    line = (true + step * np.arange(rows)[:, None]).ravel()
+    places = np.searchsorted(line, (needed + step * np.arange(rows)[:, None]).ravel()).reshape(rows, -1)
+    places -= width * np.arange(rows)[:, None]
+    return np.take_along_axis(best, np.minimum(places, width), axis=1).mean(axis=1)
 
 
 _RECALLS = COCOeval(iouType="bbox").params.recThrs

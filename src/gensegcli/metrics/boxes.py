@@ -26,6 +26,8 @@ def matched_iou(predicted: Sequence[PixelBox], true: Sequence[PixelBox], *, incl
     """
     if not predicted or not true:
         return float(not predicted and not true)
+    if len(predicted) == len(true) == 1:
+        return box_iou(predicted[0], true[0], inclusive=inclusive)
     ious = np.array([[box_iou(one, other, inclusive=inclusive) for other in true] for one in predicted])
     return float(ious[linear_sum_assignment(ious, maximize=True)].sum() / max(ious.shape))
 

@@ -58,7 +58,7 @@ def score_sample(truth: Truth, guess: Guess, protocol: Protocol, *, foreground: 
         refusal=guess.refusal,
         true_instances=len(truth.boxes),
         predicted_instances=len(boxes),
-        size_class=_size_class(truth, masks[1]) if masks and not truth.no_target else None,
+        size_class=_size_class(truth, rle.area(masks[1])) if masks and not truth.no_target else None,
         intersection=counts.intersection if masks else None,
         union=counts.union if masks else None,
         true_area=counts.true if masks else None,
@@ -93,11 +93,11 @@ def _boxes(guess: Guess) -> tuple[tuple[PixelBox, ...], tuple[float | None, ...]
     return tuple(box for box, _ in kept), tuple(score for _, score in kept)
 
 
-def _size_class(truth: Truth, mask: Rle) -> SizeClass:
-    """By all of the object's pixels, ignored or not, at the size the picture had before it was resized for storage."""
+def _size_class(truth: Truth, area: int) -> SizeClass:
+    """By all pixels of the object, ignored or not, at the size the picture had before it was resized for storage."""
     original, stored = truth.original_size, truth.size
-    area = rle.area(mask) * (original.width * original.height) / (stored.width * stored.height)
-    return SizeClass.SMALL if area < SMALL else SizeClass.MEDIUM if area < MEDIUM else SizeClass.LARGE
+    scaled = area * (original.width * original.height) / (stored.width * stored.height)
+    return SizeClass.SMALL if scaled < SMALL else SizeClass.MEDIUM if scaled < MEDIUM else SizeClass.LARGE
 
 
 def _foreground(predicted: Rle, true: Rle, ignore: Rle | None, ignored: IgnoreRule) -> ForegroundScore:

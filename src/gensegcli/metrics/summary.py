@@ -37,10 +37,14 @@ def summarise(
 ) -> Summary:
     """Metrics of many samples with 95 % bootstrap intervals, whole and by group. The order of the scores is of no matter.
 
+    AP is worked out for the whole and for named groups. COCO's AP of small, medium and large objects is another thing
+    than the AP of the samples that have them.
+
     Args:
         scores: one for each sample; read once, and kept as a few hundred bytes each.
         protocol: the one they were made under.
-        named: further groups by their samples' ids, for example clean and overlap.
+        named: further groups by their samples' ids, for example clean and overlap; ids that were not scored are of no
+            matter, and a group without a scored one is left out.
         resamples: of the bootstrap; with 0 the intervals have no width.
         seed: of the bootstrap.
 
@@ -50,21 +54,22 @@ def summarise(
     """
     columns = _Columns.of(scores)
     matches = match_boxes(columns.images(protocol.box_score), inclusive=protocol.inclusive_boxes)
-    everything = np.ones(len(columns), bool)
 
-    def summary(members: np.ndarray) -> Summary:
+    def summary(members: np.ndarray, *, ranked: bool) -> Summary:
         part = columns.only(members)
+        boxes = matches.only(members) if ranked else None
         return Summary(
-            metrics=_estimates(part, matches.only(members), protocol, resamples=resamples, seed=seed),
+            metrics=_estimates(part, boxes, protocol, resamples=resamples, seed=seed),
             refusals=dict(sorted(Counter(kind for kind in part.texts["refusal"] if kind is not None).items())),
             composition=_composition(part),
         )
 
-    whole = summary(everything)
-    groups = {name: members for name, members in _groups(columns, named or {}) if members.any()}
-    return replace(
-        whole, groups={name: whole if members.all() else summary(members) for name, members in groups.items()}
-    )
+    groups = {name: summary(members, ranked=False) for name, members in _groups(columns)}
+    for name, ids in (named or {}).items():
+        members = columns.members(ids)
+        if members.any():
+            groups[name] = summary(members, ranked=True)
+    return replace(summary(np.ones(len(columns), bool), ranked=True), groups=groups)
 
 
 # ---------------------------------------------------------------- columns
@@ -114,14 +119,17 @@ class _Columns:
 
     def only(self, members: np.ndarray) -> _Columns:
         """The samples where `members` (n) is true."""
-        if members.all():
-            return self
         return _Columns(
             {name: column[members] for name, column in self.numbers.items()},
             {name: column[members] for name, column in self.texts.items()},
             self.boxes[members],
             None if self.foreground is None else self.foreground[members],
         )
+
+    def members(self, ids: Collection[str]) -> np.ndarray:
+        """Which samples (n) have one of the ids."""
+        wanted = frozenset(ids)
+        return np.fromiter((one in wanted for one in self.texts["id"]), bool)
 
     def flag(self, name: str) -> np.ndarray:
         return self.numbers[name] != 0
@@ -162,17 +170,12 @@ def _all_or_none(values: array[float], order: list[int]) -> np.ndarray | None:
     return np.frombuffer(values).reshape(len(order), -1)[order]
 
 
-def _groups(columns: _Columns, named: Mapping[str, Collection[str]]) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and members (n) of every group."""
+def _groups(columns: _Columns) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and members (n) of every group that has some."""
     instances = columns.numbers["true_instances"]
-    yield "single", instances == 1
-    yield "multi", instances > 1
-    yield "no-target", columns.flag("no_target")
-    for size in SizeClass:
-        yield size.value, columns.texts["size_class"] == size
-    for name, ids in named.items():
-        wanted = frozenset(ids)
-        yield name, np.fromiter((one in wanted for one in columns.texts["id"]), bool)
+    groups = {"single": instances == 1, "multi": instances > 1, "no-target": instances == 0}
+    groups |= {size.value: columns.texts["size_class"] == size for size in SizeClass}
+    yield from ((name, members) for name, members in groups.items() if members.any())
 
 
 def _composition(columns: _Columns) -> Composition:
@@ -197,17 +200,21 @@ def _composition(columns: _Columns) -> Composition:
 
 
 def _estimates(
-    columns: _Columns, matches: BoxMatches, protocol: Protocol, *, resamples: int, seed: int
+    columns: _Columns, matches: BoxMatches | None, protocol: Protocol, *, resamples: int, seed: int
 ) -> dict[str, Estimate]:
-    """Every metric that has samples to stand on."""
-    counted = _counted(columns, protocol)
-    matches = matches.only(counted)
+    """Every metric that has samples to stand on; AP where there are matches."""
     ratios = [ratio for ratio in _ratios(columns, protocol) if ratio.over.any()]
-    sizes = [int(ratio.over.sum()) for ratio in ratios] + [int(counted.sum())] * len(AP_NAMES)
-    names = [ratio.name for ratio in ratios] + list(AP_NAMES)
+    names = [ratio.name for ratio in ratios]
+    sizes = [int(ratio.over.sum()) for ratio in ratios]
+    counted = _counted(columns, protocol)
+    if matches is not None:
+        matches = matches.only(counted)
+        names += AP_NAMES
+        sizes += [int(counted.sum())] * len(AP_NAMES)
 
     def values(weights: np.ndarray) -> np.ndarray:
-        return np.hstack([ratio_values(ratios, weights), average_precision(matches, weights[:, counted])])
+        found = ratio_values(ratios, weights)
+        return found if matches is None else np.hstack([found, average_precision(matches, weights[:, counted])])
 
     point = values(np.ones((1, len(columns))))
     resampled = [values(weights) for weights in resample_counts(len(columns), resamples, seed)]
