@@ -24,6 +24,9 @@ from gensegcli.errors import ExitCode, GensegError
 COMMANDS = {
     "predict": "gensegcli.cli.predict",
     "prep": "gensegcli.cli.prep",
+    "eval": "gensegcli.cli.eval",
+    "report": "gensegcli.cli.report",
+    "overlap-audit": "gensegcli.cli.overlap_audit",
     "demo": "gensegcli.cli.demo",
     "models": "gensegcli.cli.models",
     "doctor": "gensegcli.cli.doctor",
@@ -39,7 +42,7 @@ class CommandTable(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
-            function = getattr(import_module(COMMANDS[name]), name)
+            function = getattr(import_module(COMMANDS[name]), name.replace("-", "_"))
             self._built[name] = _command(name, function)
         return self._built[name]
 
@@ -93,7 +96,7 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog="Data goes to stdout, words to stderr. Exit codes: 0 done, 2 usage, 3 something missing in the environment, "
-    "4 not found, 5 some samples failed, 7 no target with --fail-on-no-target, 130 interrupted.",
+    "4 not found, 5 some samples failed, 6 overlap with --fail-on-overlap, 7 no target with --fail-on-no-target, 130 interrupted.",
 )
 
 

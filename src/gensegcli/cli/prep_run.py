@@ -53,7 +53,7 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) ->
         _emit(_plan(task, raw), json=json)
         return
     wanted, wanted_name = _filter(task)
-    workers = task.workers or _cores()
+    workers = task.workers or cores()
     report = prepare(
         task.recipe,
         raw,
@@ -63,14 +63,15 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) ->
         max_skipped=task.max_skipped,
         wanted=wanted,
         wanted_name=wanted_name,
-        tell=_teller(say),
+        tell=teller(say),
     )
     _emit(_summary(task, report), json=json)
     for line in differences(task.recipe, report.card):
         say(f"note: {line}")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -86,7 +87,8 @@ def _filter(task: Task) -> tuple[Filter | None, str]:
     return PromptFilter(segmenter, task.min_prompt_iou), f"{name} {segmenter.revision} >= {task.min_prompt_iou:g}"
 
 
-def _teller(say: Any) -> Any:
+def teller(say: Any) -> Any:
+    """What tells of a preparation's progress, a line every few seconds."""
     started = time.monotonic()
     last = started
     first: list[int] = []

@@ -149,7 +149,7 @@ def choose(data: EvalSet, *, limit: int | None = None, subset: Path | None = Non
         first = _first(places, limit)
         chosen = [name for name in chosen if name in first]
     if subset is not None:
-        wanted = _ids(subset)
+        wanted = read_ids(subset)
         known = {place.id for place in places}
         unknown = sorted(wanted - known)
         chosen = [name for name in chosen if name in wanted]
@@ -173,7 +173,12 @@ def _first(places: Collection[Place], limit: int) -> frozenset[str]:
     return frozenset(place.id for place in places if place.ref in refs)
 
 
-def _ids(path: Path) -> frozenset[str]:
+def read_ids(path: Path) -> frozenset[str]:
+    """Sample ids from a text file, one a line.
+
+    Raises:
+        GensegError: it cannot be read, or names none.
+    """
     try:
         ids = frozenset(line.strip() for line in path.read_text(encoding="utf-8").splitlines()) - {""}
     except (OSError, UnicodeDecodeError) as error:

@@ -32,6 +32,7 @@ from gensegcli.evaluate.results import (
     SCORES,
     DataFacts,
     Result,
+    read_lines,
     write_results,
 )
 from gensegcli.evaluate.scoring import missing_guess, score
@@ -68,6 +69,9 @@ _PACKAGES = {
     "scores": ("numpy", "scipy", "opencv-python-headless", "pycocotools"),
 }
 """Packages that have a say in what comes out of each stage."""
+
+STAND_IN = "boxfill"
+"""Segmenter of the pipeline that only asks: nothing to load, never used."""
 
 _ASKING = ("predict.temperature", "predict.top_p", "predict.max_tokens", "predict.seed")
 _READ = "given"
@@ -144,6 +148,22 @@ class Evaluation:
         assert self.given is not None
         return Given(self.given, {place.id: place for place in self.data.index()})
 
+    def outstanding(self) -> dict[str, int]:
+        """By stage, how many of the chosen samples an earlier attempt has not finished."""
+        answers = self.folder / ANSWERS
+        masks = {
+            f"masks {mode.value}": self.folder / MASKS / self.masks_name(mode) / "predictions.jsonl"
+            for mode in self.modes
+        }
+        return {
+            name: len(
+                frozenset(self.choice.ids) - {row["id"] for row in read_lines(path)}
+                if path.is_file()
+                else self.choice.ids
+            )
+            for name, path in {"answers": answers, **masks}.items()
+        }
+
     # ---------------------------------------------------------------- stages
 
     def run(
@@ -189,9 +209,15 @@ class Evaluation:
             return [self._result(run, folder, stage, mode) for mode, folder in folders.items()]
 
     def _policy(self, run: RunFolder, models: ExitStack, say: Callable[[str], object]) -> Pipeline:
-        """The policy alone: a filled box costs nothing to load, and `ask` does not use it."""
+        """The policy, with no segmenter to speak of."""
         settings = self.settings.settings
-        pipeline = models.enter_context(load_as_set(settings, prompt=self.prompt, segmenter="boxfill", on_phase=say))
+
+        def tell(phase: str) -> None:
+            if not phase.endswith(STAND_IN):
+                say(phase)
+
+        loaded = load_as_set(settings, prompt=self.prompt, segmenter=STAND_IN, on_phase=tell)
+        pipeline = models.enter_context(loaded)
         policy = pipeline.policy
         found = {"model": policy.id, "model_revision": policy.revision, "prompt_digest": pipeline.dialect.digest}
         run.pin({**found, **pipeline.engine})
