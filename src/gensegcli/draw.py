@@ -69,6 +69,7 @@ def overlay(
     min_side: int = 640,
     max_side: int = 30_000,
     max_pixels: int = 12_000_000,
+    caption: bool = True,
 ) -> Image.Image:
     """The picture with everything that was found, below a caption that never covers it.
 
@@ -78,6 +79,7 @@ def overlay(
         min_side: smaller pictures are enlarged until their longer side has this length, so that text is legible.
         max_side: longer pictures are reduced to this length: viewers end at 32,767, and JPEG at 65,500.
         max_pixels: larger pictures are reduced to about this many pixels.
+        caption: expression and verdict above the picture; without it the picture alone, for those who write their own.
     """
     area = image.width * image.height
     factor = max(min_side / max(image.size), 1.0) if area <= max_pixels else (max_pixels / area) ** 0.5
@@ -96,7 +98,7 @@ def overlay(
         _draw_prompt(pixels, found, colour, scale)
     picture = Image.fromarray(pixels)
     _draw_labels(picture, prediction.instances, colours, scale)
-    return _framed(picture, prediction, scale)
+    return _framed(picture, prediction, scale) if caption else picture
 
 
 # ---------------------------------------------------------------- objects

@@ -1,0 +1,272 @@
+"""Tables for the terminal, for papers, for notes, for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from gensegcli.evaluate.report import tables
+from gensegcli.evaluate.report.published import against
+from gensegcli.evaluate.report.sections import apart
+from gensegcli.metrics.records import Estimate, summary_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gensegcli.evaluate.report.sections import Entry, Section
+    from gensegcli.evaluate.report.tables import Cell, Row, Table
+
+SIDE_BY_SIDE = 4
+"""So many runs stand beside each other on a terminal, metrics below each other; more stand below each other."""
+
+_TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "·": r"$\cdot$", "Σ": r"$\Sigma$",
+}  # fmt: skip
+
+
+def value(cell: Cell) -> str:
+    """A value without its interval: shares with four decimals, as the field prints them.
+
+    >>> value(0.71268), value(Estimate(152.3, 140, 160, 9)), value(2573), value(None)
+    ('0.7127', '152.3', '2,573', '-')
+    """
+    if isinstance(cell, Estimate):
+        cell = cell.value
+    if cell is None or isinstance(cell, str):
+        return cell or "-"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    return f"{cell:.4f}" if abs(cell) <= 1 else f"{cell:,.1f}"
+
+
+def bounds(cell: Cell) -> tuple[str, str] | None:
+    """The ends of a value's interval; None for what has none.
+
+    >>> bounds(Estimate(0.71, 0.7, 0.72, 9))
+    ('0.700', '0.720')
+    """
+    if not isinstance(cell, Estimate):
+        return None
+    low, high = ((f"{end:.3f}" if abs(end) <= 1 else f"{end:,.1f}") for end in (cell.low, cell.high))
+    return low, high
+
+
+def every_table(section: Section, compared: Sequence[str] = ()) -> Iterator[Table]:
+    """The tables of a section that are worth printing in any form.
+
+    Args:
+        section: results that compare.
+        compared: systems whose published numbers stand beside them.
+    """
+    yield tables.metrics(section, section.headline, "Headline metrics, 95 % intervals")
+    if section.further:
+        yield tables.metrics(section, section.further, "Further metrics")
+    for entry in section.entries:
+        if by_kind := tables.groups(section, entry):
+            yield by_kind
+    if (refused := tables.refusals(section)).rows and any(any(row.cells) for row in refused.rows):
+        yield refused
+    yield from comparisons(section, compared)
+
+
+def comparisons(section: Section, compared: Sequence[str]) -> list[Table]:
+    """The section beside published numbers."""
+    return [tables.comparison(section, table) for table in against(compared) if tables.matches(section, table)]
+
+
+def nothing_published(section: Section, compared: Sequence[str]) -> str | None:
+    """That none of the systems has numbers on a section's data, where that is so."""
+    if not compared or comparisons(section, compared):
+        return None
+    known = sorted({f"{table.data}-{table.split}" for table in against(compared)})
+    return (
+        f"No published numbers of {', '.join(compared)} on {section.data.name}; there are some on {', '.join(known)}."
+    )
+
+
+# ---------------------------------------------------------------- for people
+
+
+def as_text(sections: Sequence[Section], compared: Sequence[str] = (), *, width: int | None = None) -> str:
+    """For a terminal of a width; without one as wide as the tables are, so that nothing is broken in a pipe."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=width or 10_000, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for line in _preface(sections):
+        console.print(line + "\n")
+    for section in sections:
+        console.print(f"{section.title} · {section.choice()} · {section.common()}")
+        for line in _notes(section, compared):
+            console.print(f"  note: {line}")
+        for table in (tables.composition(section), *every_table(section, compared)):
+            console.print(f"\n{table.title}")
+            console.print(_rich(table))
+            for line in table.notes:
+                console.print(f"  {line}")
+        console.print()
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).rstrip() + "\n"
+
+
+def as_markdown(sections: Sequence[Section], compared: Sequence[str] = (), *, intervals: bool = True) -> str:
+    """For notes and pull requests."""
+    parts = [f"{_md(line)}\n" for line in _preface(sections)]
+    for section in sections:
+        parts.append(f"## {_md(section.title)}\n\n{_md(section.choice())} · {_md(section.common())}\n")
+        parts += [f"- {_md(line)}" for line in _notes(section, compared)]
+        for table in (tables.composition(section), *every_table(section, compared)):
+            rule = "|".join(["---", *("---:" for _ in table.head[1:])])
+            lines = [f"| {' | '.join(_md(name) for name in table.head)} |", f"|{rule}|"]
+            lines += [f"| {' | '.join(_md(text) for text in _texts(row, intervals=intervals))} |" for row in table.rows]
+            notes = [f"- {_md(line)}" for line in table.notes]
+            parts.append("\n".join(["", f"### {_md(table.title)}", "", *lines, *([""] if notes else []), *notes]))
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def as_latex(sections: Sequence[Section], compared: Sequence[str] = (), *, intervals: bool = True) -> str:
+    """For papers: one `table` each, with booktabs; intervals small below the values, or left out."""
+    parts = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in _preface(sections))]
+    for section in sections:
+        parts += ["", f"% {_tex(section.title)}", *(f"% note: {_tex(line)}" for line in _notes(section, compared))]
+        shown = [tables.metrics(section, section.headline, "Headline metrics"), *comparisons(section, compared)]
+        parts += [_latex(section, table, intervals=intervals) for table in shown]
+    return "\n".join(parts) + "\n"
+
+
+# ---------------------------------------------------------------- for programs
+
+
+def as_csv(sections: Sequence[Section], compared: Sequence[str] = ()) -> str:
+    """One line for each metric of each group of each run; `all` is the group of all samples."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("data", "protocol", "run", "folder", "mode", "group", "metric", "value", "low", "high", "n"))
+    for section in sections:
+        about = (section.data.name, section.protocol["name"])
+        for entry in section.entries:
+            whose = (*about, entry.name, str(entry.run.folder), entry.result.mode or "")
+            summary = entry.result.summary
+            for group, part in (("all", summary), *summary.groups.items()):
+                for metric, found in part.metrics.items():
+                    writer.writerow((*whose, group, metric, found.value, found.low, found.high, found.n))
+        for table in comparisons(section, compared):
+            for row in table.rows:
+                if row.published:
+                    for metric, cell in zip(table.head[1:], row.cells, strict=True):
+                        group, _, name = metric.rpartition("/")
+                        writer.writerow((*about, row.name, "published", "", group or "all", name, cell, "", "", ""))
+    return stream.getvalue()
+
+
+def as_json(sections: Sequence[Section], compared: Sequence[str] = ()) -> str:
+    """Everything that is known about every result."""
+    value = [_section_json(section, compared) for section in sections]
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _section_json(section: Section, compared: Sequence[str]) -> dict[str, Any]:
+    return {
+        "data": section.data.model_dump(mode="json"),
+        "protocol": section.protocol,
+        "notes": list(_notes(section, compared)),
+        "runs": [_entry_json(entry) for entry in section.entries],
+        "published": [
+            {
+                "title": table.title,
+                "notes": list(table.notes),
+                "rows": {
+                    row.name: dict(zip(table.head[1:], row.cells, strict=True)) for row in table.rows if row.published
+                },
+            }
+            for table in comparisons(section, compared)
+        ],
+    }
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    result = entry.result
+    facts = result.model_dump(
+        mode="json", include={"mode", "model", "segmenter", "given", "missing", "speed", "versions"}
+    )
+    return {
+        "name": entry.name,
+        "folder": str(entry.run.folder),
+        **facts,
+        "notes": list(result.notes),
+        "summary": summary_to_json(result.summary),
+    }
+
+
+# ---------------------------------------------------------------- cells and escaping
+
+
+def _preface(sections: Sequence[Section]) -> list[str]:
+    note = apart(sections)
+    return [note] if note else []
+
+
+def _notes(section: Section, compared: Sequence[str]) -> list[str]:
+    nothing = nothing_published(section, compared)
+    return [*section.notes(), *([nothing] if nothing else [])]
+
+
+def _texts(row: Row, *, intervals: bool) -> list[str]:
+    return [row.name, *(_text(cell, intervals=intervals) for cell in row.cells)]
+
+
+def _text(cell: Cell, *, intervals: bool = True) -> str:
+    ends = bounds(cell) if intervals else None
+    return f"{value(cell)} [{ends[0]}, {ends[1]}]" if ends else value(cell)
+
+
+def _rich(table: Table) -> RichTable:
+    cells = [cell for row in table.rows for cell in row.cells if cell is not None]
+    turned = len(table.rows) <= SIDE_BY_SIDE and all(isinstance(cell, Estimate) for cell in cells)
+    shown = table.turned() if turned else table
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for index, name in enumerate(shown.head):
+        drawn.add_column(name, justify="right" if index else "left", no_wrap=True, overflow="ellipsis")
+    for row in shown.rows:
+        drawn.add_row(*_texts(row, intervals=turned))
+    return drawn
+
+
+def _md(text: str) -> str:
+    """Text that means nothing to Markdown, and no HTML."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in " ".join(text.split()))
+
+
+def _latex(section: Section, table: Table, *, intervals: bool) -> str:
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(table.title)}: {_tex(section.title)}, {_tex(section.choice())}.}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+        r"\toprule",
+        rf"{' & '.join(map(_tex, table.head))} \\",
+        r"\midrule",
+    ]
+    published = False
+    for row in table.rows:
+        if row.published and not published:
+            published = True
+            lines.append(r"\midrule")
+        lines.append(rf"{' & '.join(_tex(text) for text in _texts(row, intervals=False))} \\")
+        ends = [bounds(cell) for cell in row.cells]
+        if intervals and any(ends):
+            cells = (rf"{{\scriptsize [{end[0]}, {end[1]}]}}" if end else "" for end in ends)
+            lines.append(rf" & {' & '.join(cells)} \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_tex(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}"])
