@@ -9,6 +9,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gensegcli.evaluate.data import open_set
 from gensegcli.evaluate.results import DataFacts, Result, write_results
 from gensegcli.geometry import rle
 from gensegcli.metrics.protocols import get_protocol
@@ -96,7 +97,7 @@ def made_run(
                 segmenter=ModelId(id="boxfill", revision=None),
                 data=DataFacts(
                     **{
-                        "name": texts.data, "path": str(data), "digest": "d1", "samples": count, "foreground": False,
+                        "name": texts.data, "path": str(data), "digest": open_set(data).digest, "samples": count, "foreground": False,
                         **facts,
                     }
                 ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,7 +106,7 @@ def test_prediction_and_truth_are_pictures_of_the_sample_s_shape(run: EvalRun) -
 
 def test_where_nothing_was_found_only_the_truth_is_shown_and_the_other_way_round(run: EvalRun) -> None:
     missed = card(_row(run, lambda score: score.abstained and not score.no_target), Budget(10**6))
-    assert (missed.predicted, missed.cramped) == (None, False)
+    assert (missed.predicted, missed.problem) == (None, None)
     assert missed.true is not None
     invented = card(_row(run, lambda score: score.no_target and score.predicted_instances > 0), Budget(10**6))
     assert invented.true is None
@@ -118,7 +119,14 @@ def test_pictures_end_where_the_budget_does(run: EvalRun) -> None:
     whole = card(row, budget)
     spent = 10**6 - budget.left
     assert spent == len(whole.predicted or "") + len(whole.true or "")
-    small = card(row, Budget(spent - 1))
-    assert small.cramped
-    assert small.true is None
-    assert card(row, Budget(0)) == gallery.Card(row, None, None, cramped=True)
+    assert card(row, Budget(spent)) == whole
+    left_out = card(row, Budget(spent - 1))
+    assert (left_out.predicted, left_out.true) == (None, None)
+    assert "too large" in (left_out.problem or "")
+
+
+def test_a_damaged_picture_leaves_a_card_that_says_so(run: EvalRun) -> None:
+    row = _row(run, lambda score: score.abstained)
+    found = card(row._replace(sample=replace(row.sample, image=b"no picture")), Budget(10**6))
+    assert (found.predicted, found.true) == (None, None)
+    assert "picture" in (found.problem or "")

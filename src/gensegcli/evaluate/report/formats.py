@@ -132,7 +132,7 @@ def as_markdown(sections: Sequence[Section], compared: Sequence[str] = (), *, in
 
 def as_latex(sections: Sequence[Section], compared: Sequence[str] = (), *, intervals: bool = True) -> str:
     """For papers: one `table` each, with booktabs; intervals small below the values, or left out."""
-    parts = ["% needs \\usepackage{booktabs}", *(f"% {line}" for line in _preface(sections))]
+    parts = ["% needs \\usepackage{booktabs}", *(f"% {_tex(line)}" for line in _preface(sections))]
     for section in sections:
         parts += ["", f"% {_tex(section.title)}", *(f"% note: {_tex(line)}" for line in _notes(section, compared))]
         shown = [tables.metrics(section, section.headline, "Headline metrics"), *comparisons(section, compared)]

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from gensegcli.draw import overlay
+from gensegcli.errors import GensegError
 from gensegcli.geometry import rle
 from gensegcli.images import read_image
 from gensegcli.metrics.records import truth_of
@@ -53,23 +54,23 @@ class Budget:
 
     left: int
 
-    def take(self, picture: str) -> str | None:
-        """The picture if it fits, else None."""
-        if len(picture) > self.left:
-            return None
-        self.left -= len(picture)
-        return picture
+    def take(self, length: int) -> bool:
+        """Whether there is room; if so, it is taken."""
+        if length > self.left:
+            return False
+        self.left -= length
+        return True
 
 
 @dataclass(frozen=True)
 class Card:
-    """One sample of a gallery. Pictures are data addresses, None where there is none to show or no room."""
+    """One sample of a gallery. Pictures are data addresses, None where there is none to show."""
 
     row: Row
-    predicted: str | None
-    true: str | None
-    cramped: bool = False
-    """A picture was left out for want of room."""
+    predicted: str | None = None
+    true: str | None = None
+    problem: str | None = None
+    """Why a picture is not there that should be."""
 
 
 @dataclass(frozen=True)
@@ -105,21 +106,19 @@ def choose(scores: Sequence[SampleScore], count: int) -> Choice:
 
 
 def card(row: Row, budget: Budget) -> Card:
-    """The sample with what was predicted and what is true drawn on its picture.
-
-    Raises:
-        GensegError: the picture of the sample is damaged.
-    """
-    image = read_image(row.sample.image)
+    """The sample with what was predicted and what is true drawn on its picture, as far as the budget goes."""
+    try:
+        image = read_image(row.sample.image)
+    except GensegError as error:
+        return Card(row, problem=error.message)
     predicted = true = None
-    cramped = False
     if row.prediction is not None and row.prediction.instances:
-        predicted = budget.take(_drawn(image, row.prediction))
-        cramped = predicted is None
+        predicted = _drawn(image, row.prediction)
     if not row.sample.no_target or predicted is None:
-        true = budget.take(_drawn(image, _as_prediction(row.sample)))
-        cramped |= true is None
-    return Card(row, predicted, true, cramped)
+        true = _drawn(image, _as_prediction(row.sample))
+    if not budget.take(len(predicted or "") + len(true or "")):
+        return Card(row, problem="pictures left out: the page would grow too large")
+    return Card(row, predicted, true)
 
 
 def _found_one(score: SampleScore) -> bool:

@@ -249,7 +249,7 @@ def _galleries(entry: Entry, scores: Sequence[SampleScore], options: Options, ro
     if not chosen.ids:
         return None
     try:
-        rows = {row.score.id: row for row in entry.run.rows(entry.result, chosen.all())}
+        rows = _rows(entry, chosen.all())
     except GensegError as error:
         options.tell(f"{entry.name}: no galleries: {error.message}")
         return element("p", f"No galleries for {entry.name}: {error.message}.", class_="callout", dir="auto")
@@ -261,6 +261,13 @@ def _galleries(entry: Entry, scores: Sequence[SampleScore], options: Options, ro
         if cards:
             parts += [element("h4", title), element("div", *cards, class_="cards")]
     return element("div", *parts, class_="gallery")
+
+
+def _rows(entry: Entry, ids: frozenset[str]) -> dict[str, gallery.Row]:
+    found = entry.run.samples()
+    if found.digest != entry.result.data.digest:
+        raise GensegError(f"{found.path} is no longer what was scored: digest {entry.result.data.digest} expected")
+    return {row.score.id: row for row in entry.run.rows(entry.result, ids)}
 
 
 def _card(card: Card) -> Markup:
@@ -280,7 +287,7 @@ def _card(card: Card) -> Markup:
         element("div", *pictures, class_=f"pair n{len(pictures)}"),
         element("p", sample.query, class_="query", dir="auto"),
         element("p", *_verdict(card), class_="verdict"),
-        element("p", "pictures left out: the page would grow too large", class_="muted") if card.cramped else None,
+        element("p", card.problem, class_="muted") if card.problem else None,
         _long("Think", think) if think else None,
         _long("Answer", prediction.raw) if prediction is not None and score.refusal is not None else None,
         element("p", sample.id, class_="id", dir="auto"),
