@@ -1,0 +1,156 @@
+"""From settings to the arguments of TRL's trainers: every hyper-parameter by name, nothing left to a library's default."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from trl import GRPOConfig, SFTConfig
+
+from gensegcli.errors import GensegError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from gensegcli.config import Settings, TrainSettings
+
+
+def accumulation(sequences: int, *, micro_batch: int, processes: int) -> int:
+    """Forward passes behind one update.
+
+    Raises:
+        GensegError: the sequences cannot be dealt out evenly.
+    """
+    at_once = micro_batch * processes
+    if sequences % at_once:
+        fitting = [n for n in range(1, sequences + 1) if sequences % (n * processes) == 0]
+        raise GensegError(
+            f"{sequences} sequences of a step cannot be dealt out to {processes} processes in micro-batches of "
+            f"{micro_batch}",
+            hint=f"--set train.micro_batch={max(n for n in fitting if n <= max(micro_batch, fitting[0]))}"
+            if fitting
+            else "take a number of processes that divides prompts_per_step × num_generations",
+        )
+    return sequences // at_once
+
+
+def mixed_precision(train: TrainSettings, device: torch.device) -> bool:
+    """Whether the forward pass runs in bf16; weights, gradients and optimiser stay in fp32."""
+    return train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
+
+
+def grpo_arguments(settings: Settings, run: Path, *, device: torch.device, world: int) -> GRPOConfig:
+    """For `GRPOTrainer`. One generation serves one update, so that every update is on-policy."""
+    train = settings.train
+    sequences = train.prompts_per_step * train.num_generations
+    vllm: dict[str, Any] = {}
+    if train.rollout != "transformers":
+        vllm = {
+            "use_vllm": True,
+            "vllm_mode": train.rollout,
+            "vllm_gpu_memory_utilization": train.rollout_memory,
+            "vllm_max_model_length": train.max_prompt_tokens + train.max_response_tokens,
+            "vllm_server_base_url": train.rollout_url,
+            # Probabilities of the two engines differ a little: the ratio between them corrects the gradient.
+            "vllm_importance_sampling_correction": True,
+        }
+    return GRPOConfig(
+        **_shared(train, run, device=device, world=world, sequences=sequences),
+        num_generations=train.num_generations,
+        generation_batch_size=sequences,
+        max_completion_length=train.max_response_tokens,
+        temperature=train.temperature,
+        top_p=train.top_p,
+        top_k=0,
+        repetition_penalty=1.0,
+        beta=train.beta,
+        # The plain k3 of the paper: TRL would by default weigh it by the probability ratio.
+        use_bias_correction_kl=False,
+        epsilon=train.epsilon,
+        epsilon_high=train.epsilon_high,
+        num_iterations=1,
+        loss_type=train.loss_type,
+        scale_rewards=train.scale_rewards,
+        importance_sampling_level="token",
+        entropy_coef=train.entropy_coef,
+        mask_truncated_completions=False,
+        # The order of the samples is `data.training_order`.
+        shuffle_dataset=False,
+        log_completions=False,
+        # Of the reference model, which only reads: half the memory where the GPU computes in bf16 anyway.
+        model_init_kwargs={"dtype": "bfloat16"} if mixed_precision(train, device) else None,
+        **vllm,
+    )
+
+
+def sft_arguments(settings: Settings, run: Path, *, device: torch.device, world: int) -> SFTConfig:
+    """For `SFTTrainer`: the loss is on the completion alone."""
+    train = settings.train
+    return SFTConfig(
+        **_shared(train, run, device=device, world=world, sequences=train.prompts_per_step),
+        # Cutting would cut into picture tokens; `Questions.check_length` has looked at the prompts.
+        max_length=None,
+        packing=False,
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+
+
+def _shared(train: TrainSettings, run: Path, *, device: torch.device, world: int, sequences: int) -> dict[str, Any]:
+    # transformers asks the environment for this folder, and names one by date and host without it.
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run / "tensorboard")
+    checkpointing = train.gradient_checkpointing
+    if checkpointing is None:
+        checkpointing = device.type == "cuda"
+    return {
+        "output_dir": str(run),
+        "per_device_train_batch_size": train.micro_batch,
+        "gradient_accumulation_steps": accumulation(sequences, micro_batch=train.micro_batch, processes=world),
+        "num_train_epochs": 1,  # epochs are unrolled in the order of the samples
+        "learning_rate": train.lr,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": train.warmup_steps,
+        "optim": "adamw_torch",
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "adam_epsilon": 1e-8,
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "bf16": mixed_precision(train, device),
+        "gradient_checkpointing": checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if checkpointing else None,
+        "use_cpu": device.type == "cpu",
+        "dataloader_pin_memory": device.type == "cuda",
+        "dataloader_num_workers": 0,
+        "remove_unused_columns": False,
+        "seed": train.seed,
+        "data_seed": train.seed,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": train.save_steps,
+        "save_total_limit": train.keep,
+        "report_to": [name.strip() for name in train.report_to.split(",") if name.strip() not in ("", "none")],
+        "disable_tqdm": True,
+        "push_to_hub": False,
+        **(_sharding(device, checkpointing=checkpointing) if world > 1 else {}),
+    }
+
+
+def _sharding(device: torch.device, *, checkpointing: bool) -> dict[str, Any]:
+    """FSDP 2: weights, gradients and optimiser in equal parts on every process, layer by layer."""
+    if device.type == "cpu":
+        return {"ddp_backend": "gloo"}  # accelerate does not shard on a CPU
+    return {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "reshard_after_forward": True,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "state_dict_type": "FULL_STATE_DICT",
+            "activation_checkpointing": checkpointing,
+        },
+        "gradient_checkpointing": False,
+    }

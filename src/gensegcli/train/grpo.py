@@ -1,0 +1,162 @@
+"""GRPO: TRL's trainer with our questions, our rewards and our files."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+from trl import GRPOTrainer
+
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.policy.prompting import finished_text
+from gensegcli.records import FinishReason, Size
+from gensegcli.rewards.compose import NotFiniteError
+from gensegcli.train.questions import picture_tokens
+from gensegcli.train.runs import ROLLOUTS
+from gensegcli.train.trainer import RunTrainer
+from gensegcli.train.watch import row_of, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from gensegcli.families import PolicyEntry
+    from gensegcli.records import Sample
+    from gensegcli.rewards.score import Scorer
+    from gensegcli.train.watch import Row
+
+
+class RewardFunction:
+    """What TRL calls once for every generation, on every process with that process's rollouts.
+
+    Attributes:
+        rows: of the last call, of all processes, groups together.
+    """
+
+    __name__ = "reward"
+
+    def __init__(self, scorer: Scorer, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> None:
+        self.scorer, self.tokenizer = scorer, tokenizer
+        self.stop_ids = frozenset(stop_ids)
+        self.rows: list[Row] = []
+        self.seconds = 0.0
+
+    def __call__(self, *, completion_ids: Sequence[Sequence[int]], sample: Sequence[Sample], **_: Any) -> list[float]:
+        """The reward of each completion.
+
+        Raises:
+            NotFiniteError: see `Scorer.score`.
+        """
+        began = time.perf_counter()
+        finishes = [
+            FinishReason.STOP if ids and ids[-1] in self.stop_ids else FinishReason.LENGTH for ids in completion_ids
+        ]
+        # Decoded as in prediction, so that a reward is of the text that prediction would have read.
+        texts = [
+            finished_text(
+                self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False), finish
+            )
+            for ids, finish in zip(completion_ids, finishes, strict=True)
+        ]
+        scored = self.scorer.score(sample, texts, finishes)
+        rows = [
+            row_of(one, length=len(ids), cut=finish is FinishReason.LENGTH)
+            for one, ids, finish in zip(scored, completion_ids, finishes, strict=True)
+        ]
+        self.rows = gather_object(rows)
+        self.seconds += time.perf_counter() - began
+        return [row.reward for row in rows]
+
+
+class PolicyTrainer(RunTrainer, GRPOTrainer):
+    """`GRPOTrainer` that checks its prompts, times its phases, and writes down every rollout."""
+
+    def __init__(self, *, entry: PolicyEntry, reward: RewardFunction, most_tokens: int, **arguments: Any) -> None:
+        self.entry, self.reward, self.most_tokens = entry, reward, most_tokens
+        self.phases = {"rollout": 0.0, "prepare": 0.0, "update": 0.0}
+        super().__init__(reward_funcs=reward, **arguments)
+        reward.stop_ids = frozenset(self.eos_token_ids)
+
+    def measured(self) -> dict[str, Any]:
+        rows = self.reward.rows
+        step = self.state.global_step
+        for row in rows:
+            self.journal.write(ROLLOUTS, row.record(step))
+        tokens = sum(row.length for row in rows)
+        scoring, self.reward.seconds = self.reward.seconds, 0.0
+        prepare, rollout = self.phases["prepare"], self.phases["rollout"]
+        phases = {
+            "rollout": rollout,
+            "reward": scoring,
+            "reference": prepare - rollout - scoring,
+            "update": self.phases["update"] - prepare,
+        }
+        self.phases = dict.fromkeys(self.phases, 0.0)
+        return {
+            **summary(rows, self.num_generations),
+            "tokens_per_second": tokens / rollout if rollout else None,
+            "phases": phases,
+        }
+
+    def culprits(self) -> Any:
+        return [row.record(self.state.global_step + 1) for row in self.reward.rows]
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        with self._timed("update"):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        with self._timed("prepare"):
+            return super()._generate_and_score_completions(inputs)
+
+    def _generate_single_turn(self, *arguments: Any, **named: Any) -> Any:
+        with self._timed("rollout"):
+            return super()._generate_single_turn(*arguments, **named)
+
+    def _calculate_rewards(self, inputs: Any, *arguments: Any) -> Any:
+        try:
+            return super()._calculate_rewards(inputs, *arguments)
+        except NotFiniteError as error:
+            samples = {row["sample"].id: row["sample"].query for row in inputs}
+            raise self.journal.offending(self.state.global_step + 1, str(error), samples) from error
+
+    def _tokenize_prompts(self, prompts: Any) -> Any:
+        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
+        for ids, (image,) in zip(prompt_ids, images, strict=True):
+            check_prompt(
+                ids, Size(*image.size), self.entry, token=self._image_pad_token_id, most_tokens=self.most_tokens
+            )
+        return prompt_ids, images, fields
+
+    @contextmanager
+    def _timed(self, phase: str) -> Generator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[phase] += time.perf_counter() - began
+
+
+def check_prompt(ids: Sequence[int], size: Size, entry: PolicyEntry, *, token: int, most_tokens: int) -> None:
+    """Refuse a tokenised prompt whose picture has other tokens than its size says, or that is too long.
+
+    Raises:
+        GensegError: training on it would silently pair pictures and tokens wrongly, or cut the question.
+    """
+    expected = picture_tokens(entry, size)
+    found = sum(one == token for one in ids)
+    if found != expected:
+        raise GensegError(
+            f"a picture of {size.width}x{size.height} pixels has {found} tokens in its prompt, {expected} expected",
+            hint="the processor resizes pictures otherwise than this model's entry says: is its "
+            "preprocessor_config.json its own?",
+            code=ExitCode.ENVIRONMENT,
+        )
+    if len(ids) > most_tokens:
+        raise GensegError(
+            f"a prompt has {len(ids)} tokens, and train.max_prompt_tokens is {most_tokens}",
+            hint="raise train.max_prompt_tokens, or lower model.max_pixels",
+        )

@@ -1,0 +1,302 @@
+"""One training run from settings to a trained policy: load, train or go on, export."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import gensegcli
+from gensegcli.dialects import get_dialect
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.models import resolve_policy, resolve_segmenter
+from gensegcli.policy.hf import choose_attention, choose_device
+from gensegcli.policy.prompting import checked_processor
+from gensegcli.pretrained import load_processor, load_weights, quiet_progress
+from gensegcli.records import PromptMode
+from gensegcli.rewards.compose import TERMS, Reward
+from gensegcli.rewards.score import Scorer
+from gensegcli.segmenter import load_segmenter
+from gensegcli.store import RunFolder
+from gensegcli.train.arguments import grpo_arguments, sft_arguments
+from gensegcli.train.data import Samples, find_training_set, needs_masks, training_order
+from gensegcli.train.export import Passport
+from gensegcli.train.interrupt import StopAfterStep
+from gensegcli.train.questions import Questions
+from gensegcli.train.runs import CHECKPOINTS, MODEL, checkpoint_folder, checkpoints, forget, forget_unfinished
+from gensegcli.train.trainer import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gensegcli.config import Resolved, RewardSettings, Settings
+    from gensegcli.dialects.base import Dialect
+    from gensegcli.evaluate.data import EvalSet
+    from gensegcli.models import ResolvedPolicy
+    from gensegcli.segmenter.base import Segmenter
+    from gensegcli.train.trainer import RunTrainer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, resolved but with nothing heavy loaded.
+
+    Attributes:
+        settings: with origins.
+        policy: which model is trained.
+        dialect: how it is asked and read.
+        data: what it is trained on.
+        limit: only so many samples of it.
+        reward: None where true answers are taught.
+        segmenter: name of the segmenter of rewards and of the trained policy.
+    """
+
+    settings: Resolved
+    policy: ResolvedPolicy
+    dialect: Dialect
+    data: EvalSet
+    limit: int | None
+    reward: Reward | None
+    segmenter: str
+
+    @classmethod
+    def of(cls, resolved: Resolved, *, limit: int | None = None) -> Plan:
+        """Look up every name in the settings.
+
+        Raises:
+            GensegError: a name that is nothing, data that is not prepared, a reward that the data cannot serve.
+        """
+        settings = resolved.settings
+        policy = resolve_policy(settings.model.name).within(settings.model.max_pixels)
+        data = find_training_set(settings.train.data)
+        reward = reward_of(settings.reward) if settings.train.stage == "grpo" else None
+        if reward is not None and reward.needs_true_masks:
+            needs_masks(data, [name for name in reward.weights if TERMS[name].masks or name == "negative_points"])
+        segmenter = settings.segmenter.name or policy.entry.segmenter
+        resolve_segmenter(segmenter)
+        dialect = get_dialect(settings.model.dialect or policy.entry.dialect)
+        return cls(resolved, policy, dialect, data, limit, reward, segmenter)
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides what the policy becomes."""
+        return {
+            **self.settings.identity(training=True),
+            "data_digest": self.data.digest,
+            "limit": self.limit,
+            "prompt_digest": self.dialect.digest,
+        }
+
+    def passport(self) -> Passport:
+        """What travels with the trained weights."""
+        train = self.settings.settings.train
+        training = {
+            "stage": train.stage,
+            "data": self.data.name,
+            "data_digest": self.data.digest,
+            "reward": self.reward.config() | {"digest": self.reward.digest} if self.reward else None,
+            "settings": self.settings.identity(training=True),
+        }
+        return Passport(self.policy.entry, self.dialect, self.policy.id, self.segmenter, training)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        step: the last one done.
+        steps: of the whole run.
+        model: folder of the trained policy; the last checkpoint where the run was interrupted.
+        interrupted: whether a signal ended it.
+    """
+
+    step: int
+    steps: int
+    model: Path
+    interrupted: bool
+
+
+def reward_of(settings: RewardSettings) -> Reward:
+    """The reward that the settings describe."""
+    weights = {name: getattr(settings, name) for name in TERMS}
+    return Reward(weights, soft=settings.soft_format)
+
+
+def train(
+    plan: Plan,
+    folder: Path,
+    *,
+    restart: bool = False,
+    on_phase: Callable[[str], object] = lambda _: None,
+    on_step: Callable[[Mapping[str, Any]], object] = lambda _: None,
+) -> Outcome:
+    """Train, going on from the newest checkpoint in the folder.
+
+    Args:
+        plan: what to do.
+        folder: of the run.
+        restart: forget what the folder holds.
+        on_phase: told what is being done, in words.
+        on_step: given the row of `metrics.jsonl` of each step.
+
+    Raises:
+        GensegError: whatever the user can mend; what was done up to the last checkpoint is kept.
+    """
+    first = int(os.environ.get("RANK", "0")) == 0
+    with ExitStack() as stack:
+        if first:
+            _open(stack, plan, folder, restart=restart)
+        done = checkpoints(folder)[-1:] or [0]
+        journal = Journal(folder, plan.passport(), after=done[0], writes=first, tell=on_step)
+        stack.callback(journal.close)
+        stop = StopAfterStep(on_phase)
+        try:
+            with quiet_progress():
+                trainer = build(plan, folder, journal, on_phase=on_phase)
+            trainer.add_callback(stop)
+            on_phase(f"training from step {done[0] + 1} of {_steps(plan)}")
+            with stop.listening():
+                trainer.train(resume_from_checkpoint=str(checkpoint_folder(folder, done[0])) if done[0] else None)
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(error, plan.settings.settings) from error
+        state = trainer.state
+        if stop.stopped and state.global_step < state.max_steps:
+            return Outcome(state.global_step, state.max_steps, checkpoint_folder(folder, state.global_step), True)
+        on_phase("saving the trained model")
+        trainer.export(folder / MODEL)
+        return Outcome(state.global_step, state.max_steps, folder / MODEL, False)
+
+
+def build(
+    plan: Plan, folder: Path, journal: Journal, *, on_phase: Callable[[str], object] = lambda _: None
+) -> RunTrainer:
+    """The trainer of a plan, with everything loaded."""
+    settings = plan.settings.settings
+    train = settings.train
+    policy = plan.policy.fetch()
+    assert policy.path is not None
+    device = choose_device(settings.model.device)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    samples = Samples(plan.data, plan.limit)
+    on_phase(f"loading {policy.id}")
+    processor = checked_processor(load_processor("policy", policy.path, AutoProcessor.from_pretrained), policy.path)
+    processor.tokenizer.padding_side = "left"
+    model = load_weights(
+        "policy",
+        policy.path,
+        AutoModelForImageTextToText.from_pretrained,
+        # Updates of 1e-6 vanish in bf16: the weights that are learned are fp32, the forward pass casts them.
+        dtype=torch.float32,
+        attn_implementation=choose_attention(settings.model.attention, device, torch.float32),
+    )
+    questions = Questions(
+        samples,
+        plan.dialect,
+        policy.entry,
+        processor,
+        most_tokens=train.max_prompt_tokens,
+        keep=4 * train.prompts_per_step,
+    )
+    order = training_order(len(samples), epochs=train.epochs, per_step=train.prompts_per_step, seed=train.seed)
+    shared = {"model": model, "processing_class": processor, "peft_config": _adapters(settings)}
+    if plan.reward is None:
+        from gensegcli.train.sft import DemonstrationTrainer
+
+        trainer = DemonstrationTrainer(
+            args=sft_arguments(settings, folder, device=device, world=world),
+            train_dataset=questions.dataset(order),
+            questions=questions,
+            **shared,
+        )
+    else:
+        from gensegcli.train.grpo import PolicyTrainer, RewardFunction
+
+        scorer = Scorer(
+            plan.reward,
+            plan.dialect,
+            policy.entry,
+            _segmenter(plan, device, on_phase),
+            mode=PromptMode(settings.predict.mode),
+        )
+        trainer = PolicyTrainer(
+            args=grpo_arguments(settings, folder, device=device, world=world),
+            train_dataset=questions.dataset(order),
+            entry=policy.entry,
+            reward=RewardFunction(scorer, processor.tokenizer, ()),
+            most_tokens=train.max_prompt_tokens,
+            **shared,
+        )
+    trainer.begin(journal)
+    return trainer
+
+
+def _open(stack: ExitStack, plan: Plan, folder: Path, *, restart: bool) -> None:
+    if restart:
+        forget(folder)
+    run = stack.enter_context(RunFolder(folder, plan.identity(), records=CHECKPOINTS, restart=restart))
+    settings = {key: {"value": value, "from": origin} for key, value, origin in plan.settings.rows()}
+    run.describe({"verb": "train", "settings": settings, "genseg": gensegcli.__version__})
+    run.pin({"model": plan.policy.id, "model_revision": plan.policy.revision})
+    forget_unfinished(folder)
+
+
+def _segmenter(plan: Plan, device: torch.device, on_phase: Callable[[str], object]) -> Segmenter | None:
+    if plan.reward is None or not plan.reward.needs_masks:
+        return None
+    settings = plan.settings.settings
+    wanted = settings.reward.device
+    on_phase(f"loading {plan.segmenter}")
+    return load_segmenter(
+        resolve_segmenter(plan.segmenter),
+        backend=settings.segmenter.backend,
+        device=device if wanted == "auto" else choose_device(wanted),
+        multimask=settings.segmenter.multimask,
+    )
+
+
+def _adapters(settings: Settings) -> Any:
+    if not settings.train.lora:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.train.lora_rank,
+        lora_alpha=settings.train.lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _steps(plan: Plan) -> int:
+    train = plan.settings.settings.train
+    count = min(len(plan.data.index()), plan.limit or len(plan.data.index()))
+    return (
+        len(training_order(count, epochs=train.epochs, per_step=train.prompts_per_step, seed=0))
+        // train.prompts_per_step
+    )
+
+
+def _out_of_memory(error: Exception, settings: Settings) -> GensegError:
+    knobs = []
+    if settings.train.micro_batch > 1:
+        knobs.append(f"--set train.micro_batch={settings.train.micro_batch // 2}")
+    if not settings.train.lora:
+        knobs.append("--lora")
+    if settings.train.rollout == "colocate":
+        knobs.append("a smaller train.rollout_memory")
+    knobs += [
+        "more processes (--nproc)",
+        "reward.device=cpu",
+        "a smaller model.max_pixels or train.max_response_tokens",
+    ]
+    return GensegError(
+        f"out of memory: {str(error).splitlines()[0]}",
+        hint=f"{', '.join(knobs)}; --dry-run estimates what fits. The same command goes on from the last checkpoint",
+        code=ExitCode.ENVIRONMENT,
+    )
