@@ -41,7 +41,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
     """
     names = sorted(known)
     nearest = get_close_matches(name, names, n=1, cutoff=0.5)
-    parts = [f"did you mean {nearest[0]}?" if nearest else "", f"known: {', '.join(names)}", hint]
+    rest = "; ".join(part for part in (f"known: {', '.join(names)}", hint) if part)
     return GensegError(
-        f"unknown {kind} {name!r}", hint=" ".join(part for part in parts if part), code=ExitCode.NOT_FOUND
+        f"unknown {kind} {name!r}",
+        hint=f"did you mean {nearest[0]}? {rest}" if nearest else rest,
+        code=ExitCode.NOT_FOUND,
     )

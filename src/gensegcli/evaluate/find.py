@@ -14,7 +14,7 @@ from gensegcli.exports.names import picture_stem
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import About, Hub, Recipe, names, resolve
 from gensegcli.prep.store import file_digest
-from gensegcli.sources.hub import hub_files
+from gensegcli.sources.hub import hub_files, prepared_on_hub
 from gensegcli.sources.parquet import opened
 from gensegcli.sources.prepared import CARD, COLUMNS, SHARDS, read_card
 from gensegcli.store import differences
@@ -62,9 +62,9 @@ def find_set(
         return _of_recipe(what, split, every_sentence=every_sentence, root=root, prepare=prepare)
     if path.is_file() or path.is_dir():
         return _of_files(path, prepare)
-    if _HUB_ID.fullmatch(what) and not path.suffix:
+    if _HUB_ID.fullmatch(what) and not path.parent.is_dir():
         return _of_hub(what, split, every_sentence=every_sentence, root=root, prepare=prepare)
-    if path.suffix or path.is_absolute():
+    if path.suffix or len(path.parts) > 1:
         raise GensegError(f"{what}: no such file or folder", code=ExitCode.NOT_FOUND)
     raise unknown_name("data set", what, names(), hint="a folder, a Parquet file or a hub id is taken too")
 
@@ -126,7 +126,7 @@ def _of_files(path: Path, prepare: Prepare, *, name: str | None = None) -> EvalS
     if not files or files[0].suffix != ".parquet":
         raise GensegError(
             f"{path}: no prepared set and no Parquet file",
-            hint=f"genseg prep makes prepared sets from raw data; known: {', '.join(names())}",
+            hint="`genseg prep` makes prepared sets from raw data, `genseg prep ls` lists those it knows",
             code=ExitCode.NOT_FOUND,
         )
     if _columns(str(files[0])) >= COLUMNS.keys():
@@ -147,7 +147,7 @@ def _of_hub(name: str, split: str | None, *, every_sentence: bool, root: Path, p
     here = root / "hub" / name.replace("/", "__")
     if here.is_dir():
         return _of_files(here, prepare, name=name)
-    ours = _snapshot(name)
+    ours = prepared_on_hub(name)
     if ours is not None:
         return _of_split(open_set(ours), split, every_sentence=every_sentence)
     recipe = _recipe(name, split or "all", _form(hub_files(name, [here])[0]))
@@ -159,25 +159,6 @@ def _of_hub(name: str, split: str | None, *, every_sentence: bool, root: Path, p
 
 def _hub_id(recipe: str) -> str | None:
     return getattr(resolve(recipe).source, "id", None)
-
-
-def _snapshot(name: str) -> Path | None:
-    """A prepared set that somebody put on the hub, downloaded or from its cache; None if the set is of another form."""
-    try:
-        from huggingface_hub import hf_hub_download, snapshot_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-    except ModuleNotFoundError:
-        return None  # `hub_files` says what to do
-    try:
-        hf_hub_download(name, CARD, repo_type="dataset")
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=[CARD, f"{SHARDS}/*.parquet"]))
-    except LocalEntryNotFoundError:
-        return None  # offline, or the hub cannot be reached: the next to ask says so
-    except EntryNotFoundError:
-        return None
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GensegError(f"{name}: cannot be read from the hub ({reason})", code=ExitCode.NOT_FOUND) from None
 
 
 def _recipe(name: str, split: str, form: str) -> Recipe:

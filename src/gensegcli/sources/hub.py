@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gensegcli.checkpoints import offline
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.records import GRID, GridBox, GridPoint, Size
 from gensegcli.sources.coco import CocoMask
 from gensegcli.sources.parquet import HUB, Cell, ParquetMask, ParquetPicture, rows
+from gensegcli.sources.prepared import CARD, SHARDS
 from gensegcli.sources.raw import Counts, Problem, RawRef, RawSet, RawTarget, Sentence, coco_image_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
 HEAVY = ("image", "mask")
 """Columns that are fetched only when their row is built."""
@@ -229,15 +231,47 @@ def hub_files(name: str, looked_at: Iterable[Path]) -> list[str]:
     """
     places = ", ".join(map(str, looked_at))
     hint = f"put its Parquet files into one of {places}, or name them with --files"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
+    if offline():
         raise GensegError(
             f"{name}: not on this machine (looked in {places}), and HF_HUB_OFFLINE is set",
             hint=hint,
             code=ExitCode.NOT_FOUND,
         )
-    try:
+    with _asking_hub(name, hint):
         from huggingface_hub import HfApi, HfFileSystem
-        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+        files = HfFileSystem()
+        for revision in (HfApi().dataset_info(name).sha, "refs%2Fconvert%2Fparquet"):
+            found = files.glob(f"datasets/{name}@{revision}/**/*.parquet")
+            if found:
+                return [HUB + str(path) for path in sorted(found)]
+    raise GensegError(f"{name}: the hub has no Parquet files of it", hint=hint, code=ExitCode.NOT_FOUND)
+
+
+def prepared_on_hub(name: str) -> Path | None:
+    """A prepared set that somebody put on the hub, downloaded or from its cache; None if the set is of another form.
+
+    Raises:
+        GensegError: huggingface_hub is not installed, or the hub has no such set.
+    """
+    with _asking_hub(name, "the name of a set is owner/name; is the connection up?"):
+        from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+
+        if offline():
+            card = try_to_load_from_cache(name, CARD, repo_type="dataset")
+            return Path(card).parent if isinstance(card, str) else None
+        siblings = HfApi().dataset_info(name).siblings or ()
+        if CARD not in {file.rfilename for file in siblings}:
+            return None
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=[CARD, f"{SHARDS}/*.parquet"]))
+
+
+@contextmanager
+def _asking_hub(name: str, hint: str) -> Generator[None]:
+    """Turn what can go wrong with the hub into one line."""
+    try:
+        import httpx
+        from huggingface_hub.errors import RepositoryNotFoundError
     except ModuleNotFoundError as error:
         raise GensegError(
             f"{name}: reading from the hub needs the package huggingface_hub",
@@ -245,14 +279,9 @@ def hub_files(name: str, looked_at: Iterable[Path]) -> list[str]:
             code=ExitCode.ENVIRONMENT,
         ) from error
     try:
-        files = HfFileSystem()
-        for revision in (HfApi().dataset_info(name).sha, "refs%2Fconvert%2Fparquet"):
-            found = files.glob(f"datasets/{name}@{revision}/**/*.parquet")
-            if found:
-                return [HUB + str(path) for path in sorted(found)]
+        yield
     except RepositoryNotFoundError:
         raise GensegError(f"{name}: the hub has no such data set", hint=hint, code=ExitCode.NOT_FOUND) from None
-    except (HfHubHTTPError, OSError) as error:
+    except (httpx.HTTPError, OSError) as error:  # the hub's own errors derive from these
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GensegError(f"{name}: the hub cannot be reached ({reason})", hint=hint, code=ExitCode.NOT_FOUND) from None
-    raise GensegError(f"{name}: the hub has no Parquet files of it", hint=hint, code=ExitCode.NOT_FOUND)
