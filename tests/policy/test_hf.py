@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,14 +86,22 @@ def test_it_stops_at_the_end_of_the_turn(policy: TransformersPolicy) -> None:
 
 
 def test_draws_differ_and_a_seed_repeats_them(policy: TransformersPolicy, questions: list[Question]) -> None:
-    torch.manual_seed(0)
     before = torch.random.get_rng_state()
     first = policy.generate(questions[:2], DRAWN)
-    assert torch.equal(torch.random.get_rng_state(), before)  # the caller's dice are left alone
+    assert torch.equal(torch.random.get_rng_state(), before)  # the caller's random numbers are left alone
     assert [len(answers) for answers in first] == [3, 3]
     assert len({answer.text for answers in first for answer in answers}) == 6
     assert policy.generate(questions[:2], DRAWN) == first
     assert policy.generate(questions[:2], Sampling(1.0, n=3, max_tokens=12, seed=6)) != first
+
+
+def test_what_is_drawn_does_not_depend_on_the_batch(policy: TransformersPolicy, questions: list[Question]) -> None:
+    named = [replace(question, id=f"q{i}") for i, question in enumerate(questions)]
+    together = policy.generate(named, DRAWN)
+    assert [policy.generate([question], DRAWN)[0] for question in named] == together
+    policy.batch_size = 4
+    assert policy.generate(named[::-1], DRAWN)[::-1] == together
+    assert policy.generate([replace(named[0], id="another")], DRAWN)[0] != together[0]
 
 
 def test_no_questions_no_answers(policy: TransformersPolicy) -> None:
@@ -113,29 +122,49 @@ def test_a_prompt_beyond_the_context_fails_alone(policy: TransformersPolicy) -> 
     assert isinstance(bad, GensegError)
 
 
-def test_out_of_memory_halves_the_batch(policy: TransformersPolicy, questions: list[Question]) -> None:
-    expected = policy.generate(questions, SHORT)
-    real, seen = policy.model.generate, []
+def _failing_beyond(policy: TransformersPolicy, *, rows: int = 1000, width: int = 1000) -> list[int]:
+    """Let the model run out of memory on larger batches or longer prompts; the list fills with the rows it was given."""
+    real, seen = policy.model.forward, []
 
-    def generate(**inputs):
-        rows = inputs["input_ids"].shape[0]
-        seen.append(rows)
-        if rows > 2:
+    def forward(**inputs):
+        seen.append(inputs["input_ids"].shape[0])
+        if seen[-1] > rows or inputs["input_ids"].shape[1] > width:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return real(**inputs)
 
-    policy.model.generate = generate
+    policy.model.forward = forward
+    return seen
+
+
+def test_out_of_memory_halves_the_batch(policy: TransformersPolicy, questions: list[Question]) -> None:
+    expected = policy.generate(questions, SHORT)
+    seen = _failing_beyond(policy, rows=2)
     assert policy.generate(questions, SHORT) == expected
-    assert seen == [6, 3, 1, 1, 1, 1, 1, 1]
+    assert seen[:3] == [6, 3, 1]
+    assert policy.batch_size == 1
     assert policy.generate(questions, SHORT) == expected  # what was learned stays
-    assert 6 not in seen[8:]
+    assert set(seen[3:]) == {1}
+
+
+def test_out_of_memory_keeps_what_is_finished(policy: TransformersPolicy, questions: list[Question]) -> None:
+    expected = policy.generate(questions, SHORT)
+    policy.batch_size = 2
+    real, seen = policy.model.forward, []
+
+    def forward(**inputs):
+        seen.append(inputs["input_ids"].shape[0])
+        if len(seen) == 18:  # two batches of 2 + 5 passes are done, and the third has begun to write
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(**inputs)
+
+    policy.model.forward = forward
+    assert policy.generate(questions, SHORT) == expected
+    assert seen[:18] == [2] * 18
+    assert seen[18:] == [1] * 2 * 7  # the two questions of the third batch, one by one, and no others again
 
 
 def test_out_of_memory_for_one_row_is_an_error(policy: TransformersPolicy, questions: list[Question]) -> None:
-    def generate(**inputs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    policy.model.generate = generate
+    _failing_beyond(policy, rows=0)
     with pytest.raises(GensegError, match="do not fit into the memory of cpu") as caught:
         policy.generate(questions[:2], GREEDY)
     assert caught.value.code is ExitCode.SOME_FAILED
@@ -145,15 +174,7 @@ def test_out_of_memory_for_one_row_is_an_error(policy: TransformersPolicy, quest
 def test_out_of_memory_for_one_question_keeps_the_others(policy: TransformersPolicy) -> None:
     asked = [Question(picture(width, 64), "x") for width in (64, 256, 96)]
     expected = [policy.generate([question], SHORT)[0] for question in asked]
-    wide = expected[1][0].prompt_tokens
-    real = policy.model.generate
-
-    def generate(**inputs):
-        if inputs["input_ids"].shape[1] >= wide:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(**inputs)
-
-    policy.model.generate = generate
+    _failing_beyond(policy, width=expected[2][0].prompt_tokens)
     with pytest.raises(QuestionsFailedError, match=r"1 of 3 .*do not fit into the memory") as caught:
         policy.generate(asked, SHORT)
     first, second, third = caught.value.outcomes
@@ -162,10 +183,10 @@ def test_out_of_memory_for_one_question_keeps_the_others(policy: TransformersPol
 
 
 def test_another_runtime_error_is_no_lack_of_memory(policy: TransformersPolicy, questions: list[Question]) -> None:
-    def generate(**inputs):
+    def forward(**inputs):
         raise RuntimeError("a bug")
 
-    policy.model.generate = generate
+    policy.model.forward = forward
     with pytest.raises(RuntimeError, match="a bug"):
         policy.generate(questions, GREEDY)
 

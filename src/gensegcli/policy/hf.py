@@ -8,29 +8,34 @@ from typing import TYPE_CHECKING
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.policy.base import all_or_raise, check_sampling
-from gensegcli.policy.frame import fit_picture
-from gensegcli.policy.prompting import checked_processor, finished_text, prompt_length, render_prompt, too_long
+from gensegcli.policy.decoding import Decoder, Head, Row, dice_for
+from gensegcli.policy.frame import fit_picture, input_size
+from gensegcli.policy.prompting import checked_processor, finished_text, render_prompt, too_long
 from gensegcli.pretrained import load_processor, load_weights
-from gensegcli.records import Completion, FinishReason
+from gensegcli.records import Completion, FinishReason, Size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PIL.Image import Image
-    from transformers import PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+    from gensegcli.config import EngineOptions
     from gensegcli.models import ResolvedPolicy
-    from gensegcli.policy.options import EngineOptions
     from gensegcli.records import Question, Sampling
 
 log = logging.getLogger(__name__)
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
+
+
+BATCH_SIZE = 16
+"""Sequences in one forward pass, unless another number is asked for."""
 
 
 class TransformersPolicy:
@@ -51,7 +56,7 @@ class TransformersPolicy:
         self.entry = model.entry
         self.device = choose_device(options.device)
         self.dtype = choose_dtype(options.dtype, self.device)
-        self.batch_size = options.batch_size
+        self.batch_size = options.batch_size or BATCH_SIZE
         self.processor = checked_processor(
             load_processor("policy", model.path, AutoProcessor.from_pretrained), model.path
         )
@@ -65,92 +70,91 @@ class TransformersPolicy:
         )
         self.model.to(self.device).eval()
         self.stop_ids = _stop_ids(self.model.generation_config, self.processor.tokenizer)
-        # A checkpoint's sampling defaults must not leak in: Qwen2.5-VL's repetition penalty, for one, would punish
-        # the repeated digits of which coordinates are made.
-        self.model.generation_config = GenerationConfig()
         self.context: int = self.model.config.get_text_config().max_position_embeddings
 
     def generate(self, questions: Sequence[Question], sampling: Sampling) -> list[list[Completion]]:
         check_sampling(sampling)
-        prompts = [render_prompt(self.processor, question.text) for question in questions]
-        lengths = [
-            prompt_length(self.processor, self.entry, prompt, question.image)
-            for prompt, question in zip(prompts, questions, strict=True)
-        ]
-        outcomes: dict[int, list[Completion] | GensegError] = {
-            i: too_long(self.id, length, self.context) for i, length in enumerate(lengths) if length >= self.context
-        }
-        # Prompts of like length side by side need the least padding.
-        waiting = sorted((i for i in range(len(prompts)) if i not in outcomes), key=lambda i: lengths[i])
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(sampling.seed)
-            while waiting:
-                batch = waiting[: max(1, self.batch_size // sampling.n)]
-                try:
-                    done = self._generate([prompts[i] for i in batch], [questions[i].image for i in batch], sampling)
-                except RuntimeError as error:
-                    if not should_reduce_batch_size(error):
-                        raise
-                    done = None
-                if done is None:  # outside the handler: the traceback would keep the tensors alive
-                    _empty_cache(self.device)
-                    if len(batch) > 1:
-                        self._shrink(len(batch) * sampling.n)
-                        continue
-                    done = [self._too_large()]
-                outcomes.update(zip(batch, done, strict=True))
-                waiting = waiting[len(batch) :]
+        heads: dict[tuple[int, tuple[int, ...]], Head] = {}
+        outcomes: dict[int, list[Completion] | GensegError] = {}
+        rows: dict[int, list[Row]] = {}
+        for i, question in enumerate(questions):
+            head, tail = self._prompt(question, heads)
+            length = len(head.ids) + len(tail)
+            if length >= self.context:
+                outcomes[i] = too_long(self.id, length, self.context)
+                continue
+            limit = min(sampling.max_tokens, self.context - length)
+            name = question.id or str(i)
+            rows[i] = [Row(head, tail, limit, dice_for(sampling, name, draw, limit)) for draw in range(sampling.n)]
+        lost = self._write([row for own in rows.values() for row in own], sampling)
+        for i, own in rows.items():
+            outcomes[i] = self._too_large() if lost.intersection(own) else [self._completion(row) for row in own]
         return all_or_raise([outcomes[i] for i in range(len(questions))])
 
     def close(self) -> None:
         del self.model
         _empty_cache(self.device)
 
-    @torch.inference_mode()
-    def _generate(self, prompts: list[str], images: list[Image], sampling: Sampling) -> list[list[Completion]]:
-        # One picture asked about many times is resized once.
-        fitted = {id(image): fit_picture(self.entry, image) for image in images}
-        # Everything the processor returns goes in: Qwen3-VL, for one, wants its `mm_token_type_ids`.
-        inputs = self.processor(
-            text=prompts,
-            images=[[fitted[id(image)]] for image in images],
-            images_kwargs={"min_pixels": self.entry.min_pixels, "max_pixels": self.entry.max_pixels},
-            padding=True,
+    def _prompt(
+        self, question: Question, heads: dict[tuple[int, tuple[int, ...]], Head]
+    ) -> tuple[Head, tuple[int, ...]]:
+        """The prompt's token ids, cut behind the picture. Questions about one picture get the same head of `heads`."""
+        ids = self.processor.tokenizer(render_prompt(self.processor, question.text))["input_ids"]
+        token = self.model.config.image_token_id
+        at = ids.index(token)
+        key = id(question.image), tuple(ids[:at])
+        if key not in heads:
+            size = input_size(self.entry, Size(*question.image.size))
+            picture = size.width * size.height // self.entry.factor**2
+            heads[key] = Head((*ids[:at], *(token,) * picture), question.image)
+        return heads[key], tuple(ids[at + 1 :])
+
+    def _read_pixels(self, images: list[Image]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `decoding.ReadPixels`."""
+        inputs = self.processor.image_processor(
+            images=[fit_picture(self.entry, image) for image in images],
+            min_pixels=self.entry.min_pixels,
+            max_pixels=self.entry.max_pixels,
             return_tensors="pt",
         ).to(self.device, dtype=self.dtype)
-        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
-        width = inputs["input_ids"].shape[1]
-        sequences = self.model.generate(
-            **inputs,
-            generation_config=self._generation_config(sampling, room=self.context - max(prompt_tokens)),
-        )
-        rows = [
-            self._completion(row.tolist(), prompt_tokens[i // sampling.n]) for i, row in enumerate(sequences[:, width:])
-        ]
-        return [rows[i : i + sampling.n] for i in range(0, len(rows), sampling.n)]
+        return inputs["pixel_values"], inputs["image_grid_thw"]
 
-    def _generation_config(self, sampling: Sampling, room: int) -> GenerationConfig:
-        tokenizer = self.processor.tokenizer
-        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.stop_ids)
-        greedy = sampling.temperature == 0
-        # With sampling, top_k=0 says "no cut": transformers' own default of 50 is not in `Sampling`.
-        drawn = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-        return GenerationConfig(
-            do_sample=not greedy,
-            num_return_sequences=sampling.n,
-            max_new_tokens=min(sampling.max_tokens, room),
-            repetition_penalty=1.0,
-            eos_token_id=sorted(self.stop_ids),
-            pad_token_id=pad_id,
-            **drawn,
-        )
+    def _write(self, rows: list[Row], sampling: Sampling) -> set[Row]:
+        """Complete all rows, and return those that do not fit into memory even alone."""
+        # The largest first: memory that does not suffice shows at once. Rows of one picture stay together.
+        order = {head: i for i, head in enumerate(dict.fromkeys(row.head for row in rows))}
+        waiting = sorted(rows, key=lambda row: (-len(row.head.ids), order[row.head], -len(row.tail)))
+        lost: set[Row] = set()
+        while waiting:
+            done: set[Row] = set()
+            try:
+                done.update(self._decoder(sampling).run(waiting))
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+            waiting = [row for row in waiting if row not in done]
+            if waiting:  # outside the handler: the traceback would keep the tensors alive
+                _empty_cache(self.device)
+                if min(self.batch_size, len(waiting)) > 1:
+                    self._shrink(min(self.batch_size, len(waiting)))
+                else:
+                    lost.add(waiting.pop(0))
+                for row in waiting:
+                    row.tokens.clear()
+        return lost
 
-    def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
-        end = next((i for i, token in enumerate(ids) if token in self.stop_ids), None)
-        finish = FinishReason.LENGTH if end is None else FinishReason.STOP
-        used = ids if end is None else ids[: end + 1]
-        text = self.processor.tokenizer.decode(used, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Completion(finished_text(text, finish), finish, tokens=len(used), prompt_tokens=prompt_tokens)
+    def _decoder(self, sampling: Sampling) -> Decoder:
+        return Decoder(self.model, self._read_pixels, stop_ids=self.stop_ids, sampling=sampling, size=self.batch_size)
+
+    def _completion(self, row: Row) -> Completion:
+        finish = FinishReason.STOP if row.tokens[-1] in self.stop_ids else FinishReason.LENGTH
+        text = self.processor.tokenizer.decode(row.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Completion(
+            finished_text(text, finish),
+            finish,
+            tokens=len(row.tokens),
+            prompt_tokens=len(row.head.ids) + len(row.tail),
+        )
 
     def _shrink(self, rows: int) -> None:
         """Halve the batch for the rest of this policy's life."""
