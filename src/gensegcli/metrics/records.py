@@ -156,7 +156,7 @@ def truth_of(sample: Sample) -> Truth:
     return Truth(
         id=sample.id,
         query=sample.query,
-        image=str(where.get("image_id") or where.get("file_name") or sample.id),
+        image=str(where.get("image_id", where.get("file_name", sample.id))),
         ref=where.get("ref_id"),
         size=sample.size,
         original_size=sample.original_size or sample.size,

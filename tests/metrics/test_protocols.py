@@ -1,0 +1,77 @@
+"""The table of protocols: every convention is a named setting, and no code asks for a protocol's name."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import orjson
+import pytest
+
+import gensegcli.metrics
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.metrics.overlap import IgnoreRule
+from gensegcli.metrics.protocols import DEFAULT, PROTOCOLS, NoTarget, Protocol, Sentences, get_protocol
+
+
+def conventions(protocol: Protocol) -> tuple[object, ...]:
+    return (
+        protocol.sentences,
+        protocol.no_target,
+        protocol.ignore,
+        protocol.zero_over_zero,
+        protocol.smoothing,
+        protocol.mean_name,
+    )
+
+
+def test_the_conventions_of_each_protocol() -> None:
+    first, every = Sentences.FIRST, Sentences.EVERY
+    out, joined = IgnoreRule.EXCLUDED, IgnoreRule.FOREGROUND
+    assert {name: conventions(protocol) for name, protocol in PROTOCOLS.items()} == {
+        "genseg": (first, NoTarget.APART, out, 1.0, 0.0, "mIoU"),
+        "gres": (every, NoTarget.BY_FLAG, out, 1.0, 0.0, "gIoU"),
+        "lisa": (every, NoTarget.BY_PIXELS, out, 1.0, 1e-5, "gIoU"),
+        "seg-zero": (first, NoTarget.BY_PIXELS, joined, 0.0, 0.0, "gIoU"),
+        "res": (every, NoTarget.BY_PIXELS, out, 1.0, 0.0, "mIoU"),
+    }
+    assert DEFAULT == "genseg"
+    assert not any(protocol.inclusive_boxes or protocol.tiny_area for protocol in PROTOCOLS.values())
+
+
+def test_an_unknown_name_gets_the_nearest_and_all_others() -> None:
+    with pytest.raises(GensegError) as caught:
+        get_protocol("seg_zero")
+
+    assert caught.value.message == "unknown protocol 'seg_zero'"
+    assert caught.value.hint == "did you mean seg-zero? known: genseg, gres, lisa, res, seg-zero"
+    assert caught.value.code is ExitCode.NOT_FOUND
+    assert get_protocol("lisa") is PROTOCOLS["lisa"]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_convention_is_in_the_record(name: str) -> None:
+    record = orjson.loads(orjson.dumps(PROTOCOLS[name].to_json()))
+
+    assert list(record) == [field.name for field in dataclasses.fields(Protocol)]
+    assert record["name"] == name
+    assert record["thresholds"] == [0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def test_variants_are_recorded_as_what_they_are() -> None:
+    variant = dataclasses.replace(PROTOCOLS["genseg"], inclusive_boxes=True, tiny_area=50)
+
+    assert {key: value for key, value in variant.to_json().items() if value != PROTOCOLS["genseg"].to_json()[key]} == {
+        "inclusive_boxes": True,
+        "tiny_area": 50,
+    }
+
+
+def test_no_code_branches_by_a_protocols_name() -> None:
+    folder = Path(gensegcli.metrics.__path__[0])
+    for path in folder.glob("*.py"):
+        if path.name == "protocols.py":
+            continue
+        constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not constants & set(PROTOCOLS), path.name
