@@ -124,15 +124,6 @@ def test_the_digest_is_of_what_decides_the_results() -> None:
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
 
 
-def test_settings_cover_every_option_of_the_engines() -> None:
-    from dataclasses import fields
-
-    from gensegcli.config import ModelSettings
-    from gensegcli.policy import EngineOptions
-
-    assert {field.name for field in fields(EngineOptions)} <= set(ModelSettings.model_fields)
-
-
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [

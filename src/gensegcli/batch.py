@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from contextlib import closing
 from dataclasses import asdict
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from gensegcli.store import RunFolder
 
 
+_COMPLETION_ID = re.compile(r"#[1-9][0-9]*$")
+
+
 class Outcome(NamedTuple):
-    """What became of one request."""
+    """What became of one completion of a request."""
 
     value: Prediction | Failure
     recorded: bool
@@ -49,11 +53,16 @@ class Batch:
     A record holds, beside the prediction, the stamp of the picture's file (size and time of change). If the file has
     another one now, the question is asked again and the later record counts.
     Predictions of an earlier attempt are exported too where their files are not there: it may not have been asked for
-    these formats.
+    these formats. Where several completions are drawn, a question is answered when all of them are on record.
     """
 
     def __init__(
-        self, requests: Iterable[Request | Failure], folder: RunFolder | None = None, exporter: Exporter | None = None
+        self,
+        requests: Iterable[Request | Failure],
+        folder: RunFolder | None = None,
+        exporter: Exporter | None = None,
+        *,
+        n: int = 1,
     ) -> None:
         """Prepare.
 
@@ -61,8 +70,11 @@ class Batch:
             requests: as from `expand_requests`.
             folder: where records are kept; without one, nothing is.
             exporter: writes files; needs a folder.
+            n: completions of each question, as the pipeline draws them.
         """
-        self._requests, self._folder, self._exporter = requests, folder, exporter
+        self._requests, self._folder, self._exporter, self._n = requests, folder, exporter, n
+        self._drawn: list[Prediction] = []
+        """The predictions of the first request under way, until all of them are there."""
         self._under_way: deque[_UnderWay] = deque()
         """The requests under way, in order: the stream of outcomes runs beside this queue."""
         self._last: tuple[ImageSource, Image] | None = None
@@ -82,40 +94,63 @@ class Batch:
                 stream = load().predict_many(chain([item], waiting))
                 with closing(stream):  # a reader that leaves, or a full disk, must stop the engines too
                     for value in stream:
-                        yield self._settle(value)
+                        yield from self._take(value)
             else:
-                yield self._settle(item)
+                yield from self._take(item)
         if self._exporter is not None and self._folder is not None:
             self._exporter.close(from_json(record) for record in self._folder.records)
 
     def _waiting(self) -> Iterator[Request | Prediction | Failure]:
         """The requests, with those answered before replaced by their answers. Runs in a thread of the pipeline."""
-        for request in self._requests:
+        for given in self._requests:
+            request = self._checked(given)
             # Looked at before the picture is read: a change in between is met by the next attempt.
             stamp = file_stamp(request.image)
-            known = self._known(request, stamp) if isinstance(request, Request) else None
-            self._under_way.append(_UnderWay(request.image, stamp, recorded=known is not None))
-            yield request if known is None else known
+            known = self._known(request, stamp) if isinstance(request, Request) else []
+            self._under_way.append(_UnderWay(request.image, stamp, recorded=bool(known)))
+            yield from known or [request]
 
-    def _known(self, request: Request, stamp: FileStamp | None) -> Prediction | None:
-        """The recorded answer, if it is about this very picture."""
-        if self._folder is None or request.id not in self._folder.records:
-            return None
-        record = self._folder.records[request.id]
-        known = from_json(record)
+    def _checked(self, request: Request | Failure) -> Request | Failure:
+        """A failure instead of a request whose id looks like that of another one's completion."""
+        if self._n == 1 or isinstance(request, Failure) or not _COMPLETION_ID.search(request.id):
+            return request
+        error = f"id {request.id!r} ends as the ids of further completions do (#1, #2, …)"
+        return Failure(request.id, image_name(request.image), request.query, error, "choose another id, or n=1")
+
+    def _known(self, request: Request, stamp: FileStamp | None) -> list[Prediction]:
+        """The recorded answers, if they are about this very picture and none is missing."""
+        folder = self._folder
+        if folder is None:
+            return []
+        records = [folder.records[name] for name in self._ids(request) if name in folder.records]
         asked = (image_name(request.image), request.query)
-        if (known.image, known.query) != asked:
-            raise GensegError(
-                f"{self._folder.folder}: id {known.id!r} is {known.query!r} on {known.image} there, "
-                f"but {asked[1]!r} on {asked[0]} here",
-                hint="choose another folder with --out, or begin anew with --restart",
-            )
-        return known if _same_content(record.get("picture"), stamp) else None
+        known = [from_json(record) for record in records]
+        for old in known:
+            if (old.image, old.query) != asked:
+                raise GensegError(
+                    f"{folder.folder}: id {old.id!r} is {old.query!r} on {old.image} there, "
+                    f"but {asked[1]!r} on {asked[0]} here",
+                    hint="choose another folder with --out, or begin anew with --restart",
+                )
+        same = all(_same_content(record.get("picture"), stamp) for record in records)
+        return known if same and len(known) == self._n else []
 
-    def _settle(self, value: Prediction | Failure) -> Outcome:
-        request = self._under_way.popleft()
+    def _ids(self, request: Request) -> list[str]:
+        return [request.id, *(f"{request.id}#{number}" for number in range(1, self._n))]
+
+    def _take(self, value: Prediction | Failure) -> list[Outcome]:
+        """What the stream gave, settled as soon as a question is whole."""
         if isinstance(value, Failure):
-            return self._failed(value)
+            self._under_way.popleft()
+            return [self._failed(value)]
+        self._drawn.append(value)
+        if len(self._drawn) < self._n:
+            return []
+        whole, self._drawn = self._drawn, []
+        request = self._under_way.popleft()
+        return [self._settle(prediction, request) for prediction in whole]
+
+    def _settle(self, value: Prediction, request: _UnderWay) -> Outcome:
         problem = self._export(value, request)
         if self._folder is not None and not request.recorded:
             stamp = {} if request.stamp is None else {"picture": request.stamp._asdict()}

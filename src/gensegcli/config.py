@@ -20,7 +20,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gensegcli.errors import ExitCode, GensegError, unknown_name
-from gensegcli.records import PromptMode
+from gensegcli.records import PromptMode, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,15 +44,12 @@ class _Section(BaseModel):
     )
 
 
-class ModelSettings(_Section):
-    """The policy and the engine that runs it."""
+class EngineOptions(_Section):
+    """Settings of the engines that run policies, in one value for all of them; each takes what concerns it."""
 
-    name: str = _setting("qwen3-vl-4b", "alias, hub id (owner/name[@revision]) or local folder")
-    dialect: str | None = _setting(
-        None, "question and reader, for example genseg-neg, over what genseg.json says; null: the model's own"
+    device: str = _setting(
+        "auto", "auto, cpu, cuda, cuda:1, mps (transformers; vllm takes the first and cuda only)", free=True
     )
-    backend: str = _setting("auto", "auto, transformers, vllm, openai (any compatible server) or scripted")
-    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, mps (transformers)", free=True)
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = _setting("auto", "number format of the weights")
     attention: str = _setting("auto", "auto, sdpa, eager, flash_attention_2 (transformers)", free=True)
     batch_size: int | None = _setting(
@@ -62,7 +59,7 @@ class ModelSettings(_Section):
         None, "most pixels of the resized picture; null: the model's own", ge=1, lt=_BOUND
     )
     max_model_len: int | None = _setting(
-        None, "longest prompt and completion in tokens (vllm)", free=True, ge=1, lt=_BOUND
+        None, "longest prompt and completion in tokens; null: the model's own (vllm)", free=True, ge=1, lt=_BOUND
     )
     gpu_memory_utilization: float = _setting(0.9, "share of the GPU's memory to take (vllm)", free=True, gt=0, le=1)
     tensor_parallel: int = _setting(1, "GPUs to spread the model over (vllm)", free=True, ge=1, lt=_BOUND)
@@ -70,8 +67,27 @@ class ModelSettings(_Section):
     served_model: str | None = _setting(None, "name by which the server knows the model; null: the only one it serves")
     concurrency: int = _setting(16, "requests in flight (openai)", free=True, ge=1, lt=_BOUND)
     timeout: float = _setting(300.0, "seconds to wait for one answer (openai)", free=True, gt=0)
-    retries: int = _setting(5, "further tries after a failure of the server (openai)", free=True, ge=0, lt=_BOUND)
+    retries: int = _setting(
+        5, "further tries after 429, 5xx, a time-out or a broken connection (openai)", free=True, ge=0, lt=_BOUND
+    )
     answers: Path | None = _setting(None, "JSONL file of completions (scripted)")
+
+
+class _PolicyChoice(_Section):
+    name: str = _setting("qwen3-vl-4b", "alias, hub id (owner/name[@revision]) or local folder")
+    dialect: str | None = _setting(
+        None, "question and reader, for example genseg-neg, over what genseg.json says; null: the model's own"
+    )
+    backend: str = _setting("auto", "auto, transformers, vllm, openai (any compatible server) or scripted")
+
+
+class ModelSettings(EngineOptions, _PolicyChoice):
+    """The policy and the engine that runs it."""
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """The fields of `EngineOptions`."""
+        return {name: getattr(self, name) for name in EngineOptions.model_fields}
 
 
 class SegmenterSettings(_Section):
@@ -91,8 +107,14 @@ class PredictSettings(_Section):
     prompt_file: Path | None = _setting(None, "text file with {query} that replaces the dialect's question", free=True)
     temperature: float = _setting(0.0, "0 is greedy", ge=0)
     top_p: float = _setting(1.0, "nucleus sampling", gt=0, le=1)
+    n: int = _setting(1, "completions of each question; several need a temperature above 0", ge=1, lt=_BOUND)
     max_tokens: int = _setting(1500, "longest completion", ge=1, lt=_BOUND)
     seed: int = _setting(0, "of sampling", ge=0, lt=_BOUND)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How completions are drawn."""
+        return Sampling(self.temperature, self.top_p, self.n, self.max_tokens, self.seed)
 
 
 class EvalSettings(_Section):
@@ -232,6 +254,7 @@ def presets() -> list[str]:
 
 def resolve(
     *,
+    base: tuple[str, Mapping[str, Any]] | None = None,
     preset: str | None = None,
     file: Path | None = None,
     assignments: Iterable[str] = (),
@@ -240,6 +263,7 @@ def resolve(
     """Lay the sources over each other.
 
     Args:
+        base: where settings come from that lie under all others, and their dotted keys → values.
         preset: a name from `presets()`.
         file: TOML with the same sections.
         assignments: `section.key=value`, the value as in TOML or a bare text.
@@ -250,6 +274,8 @@ def resolve(
             (with where it came from).
     """
     layers: list[tuple[str, dict[str, Any]]] = []
+    if base is not None:
+        layers.append((base[0], {key: value for key, value in base[1].items() if value is not None}))
     if preset is not None:
         layers.append((f"preset {preset}", _preset(preset)))
     if file is not None:
@@ -270,6 +296,30 @@ def resolve(
     return Resolved(_validated(values, origins), origins)
 
 
+def engine_options(values: Mapping[str, Any]) -> EngineOptions:
+    """Settings of an engine by name.
+
+    Raises:
+        GensegError: unknown name (with the nearest one), or a value out of its range.
+    """
+    for name in values:
+        if name not in EngineOptions.model_fields:
+            raise unknown_name("engine setting", name, EngineOptions.model_fields)
+    try:
+        return EngineOptions.model_validate(values)
+    except ValidationError as error:
+        raise _out_of_range(error, "model", dict.fromkeys((f"model.{name}" for name in values), "argument")) from None
+
+
+def _out_of_range(error: ValidationError, section: str, origins: Mapping[str, str]) -> GensegError:
+    """The first value that is none, by its dotted key, with where it came from."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, (*filter(None, [section]), *first["loc"])[:2]))
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    origin = origins.get(key, DEFAULT)
+    return GensegError(f"{key} ({origin}): {message}, found {first['input']!r}", hint=_description(key))
+
+
 def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
     sections: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
@@ -278,11 +328,7 @@ def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Setting
     try:
         return Settings.model_validate(sections)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"][:2])
-        origin = origins.get(key, DEFAULT)
-        message = first["msg"][:1].lower() + first["msg"][1:]
-        raise GensegError(f"{key} ({origin}): {message}, found {first['input']!r}", hint=_description(key)) from None
+        raise _out_of_range(error, "", origins) from None
 
 
 def _preset(name: str) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Job:
     request: Request
     picture: Picture | None = None
     settled: Prediction | Failure | None = None
+    number: int = 0
+    """Which completion of its question."""
     completion: Completion = field(default_factory=lambda: Completion(""))
     reading: Answer | Refusal = field(default_factory=Answer)
     timings: dict[str, float] = field(default_factory=dict)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gensegcli.config import engine_options
 from gensegcli.dialects import get_dialect
 from gensegcli.dialects.custom import with_prompt
 from gensegcli.errors import unknown_name
 from gensegcli.models import resolve_policy, resolve_segmenter
 from gensegcli.pipeline import Pipeline
-from gensegcli.policy import EngineOptions, choose_backend, load_policy, require_backend
+from gensegcli.policy import choose_backend, load_policy, require_backend
+from gensegcli.policy.base import check_sampling
 from gensegcli.records import PromptMode, Sampling
 from gensegcli.segmenter import load_segmenter
 from gensegcli.segmenter import require_backend as require_segmenter
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from gensegcli.config import Settings
     from gensegcli.policy.base import Policy
 
-BATCH_SIZES = {"vllm": 128, "openai": 64}
-"""Questions per call of engines that schedule a batch themselves: they want many at a time."""
+BATCH_SIZES = {"transformers": 16, "vllm": 128, "openai": 64, "scripted": 16}
+"""Questions per call: many for engines that schedule a batch themselves."""
 
 _FILES_NEEDED = frozenset({"transformers", "vllm"})
 
@@ -37,19 +38,20 @@ def load(
     answers: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    batch_size: int | None = None,
     dialect: str | None = None,
     mode: str = PromptMode.BOX_2,
     multimask: bool = True,
     prompt: str | None = None,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    n: int = 1,
     max_tokens: int = 1500,
     seed: int = 0,
-    batch_size: int | None = None,
     segmenter_batch: int = 8,
     segmenter_backend: str | None = None,
     on_phase: Callable[[str], object] | None = None,
-    **engine: object,
+    **engine: Any,
 ) -> Pipeline:
     """Load a policy and a segmenter, and join them.
 
@@ -61,6 +63,7 @@ def load(
         answers: JSONL file of completions, for `scripted`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; for both models.
         dtype: `auto`, `bfloat16`, `float16`, `float32`; of the policy.
+        batch_size: most questions at a time; None takes what suits the engine.
         dialect: how it is asked and read; None takes what the checkpoint's genseg.json says, else its family's. A name
             wins over both: it was asked for, and `Pipeline.notes` says so where the checkpoint was trained otherwise.
         mode: which parts of an answer prompt the segmenter: `box`, `box+1`, `box+2`, `box+2+neg`.
@@ -68,13 +71,13 @@ def load(
         prompt: a text with `{query}` that replaces the dialect's question; answers are read as before.
         temperature: 0 is greedy.
         top_p: nucleus sampling.
+        n: completions of each question, a prediction for each; several need a temperature above 0.
         max_tokens: longest completion.
         seed: of sampling.
-        batch_size: most questions at a time; None takes what suits the engine.
         segmenter_batch: most pictures at a time.
         segmenter_backend: `sam2` or `sam2-meta`; None takes the segmenter's own.
         on_phase: told what is being loaded, in words.
-        engine: further fields of `policy.EngineOptions`.
+        engine: further fields of `policy.EngineOptions`: `max_pixels`, `attention`, `timeout`, ….
 
     Raises:
         GensegError: unknown name or setting, a model that is neither cached nor reachable, a missing package.
@@ -83,37 +86,34 @@ def load(
     modes = [known.value for known in PromptMode]
     if mode not in modes:
         raise unknown_name("prompt mode", mode, modes)
-    known = {field.name for field in fields(EngineOptions)}
-    for name in engine:
-        if name not in known:
-            raise unknown_name("engine setting", name, known)
-    policy_source = resolve_policy(model).within(engine.get("max_pixels"))  # ty: ignore
+    sampling = Sampling(temperature=temperature, top_p=top_p, n=n, max_tokens=max_tokens, seed=seed)
+    check_sampling(sampling)
+    given = {"base_url": base_url, "answers": answers, "device": device, "dtype": dtype, "batch_size": batch_size}
+    options = engine_options({**given, **engine})
+    policy_source = resolve_policy(model).within(options.max_pixels)
     segmenter_source = resolve_segmenter(segmenter or policy_source.entry.segmenter)
     asked = get_dialect(dialect or policy_source.entry.dialect)
     if prompt is not None:
         asked = with_prompt(asked, prompt)
 
-    if batch_size is not None:
-        engine["batch_size"] = batch_size
-    options = EngineOptions(device=device, dtype=dtype, base_url=base_url, answers=answers, **engine)  # ty: ignore
     name, why = choose_backend(policy_source, options) if backend == "auto" else (backend, f"{backend}: asked for")
     # Whatever is missing must show before minutes go into downloading or loading the other model.
-    require_backend(name, device=device)
+    require_backend(name, device=options.device)
     require_segmenter(segmenter_backend or segmenter_source.backend)
     if name in _FILES_NEEDED:
-        tell(f"looking for {policy_source.id}")
+        tell(f"looking for policy {policy_source.id}")
         policy_source = policy_source.fetch()
-    tell(f"looking for {segmenter_source.id}")
+    tell(f"looking for segmenter {segmenter_source.id}")
     segmenter_source = segmenter_source.fetch()
 
-    tell(f"loading {policy_source.id} ({why})")
+    tell(f"loading policy {policy_source.id} ({why})")
     policy, _ = load_policy(policy_source, backend=name, options=options)
     try:
-        tell(f"loading {segmenter_source.id}")
+        tell(f"loading segmenter {segmenter_source.id}")
         masks = load_segmenter(
             segmenter_source,
             backend=segmenter_backend,
-            device=None if device == "auto" else device,
+            device=None if options.device == "auto" else options.device,
             multimask=multimask,
         )
         return Pipeline(
@@ -122,8 +122,8 @@ def load(
             masks,
             policy_source.entry,
             mode=PromptMode(mode),
-            sampling=Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed),
-            batch_size=batch_size or BATCH_SIZES.get(name, options.batch_size),
+            sampling=sampling,
+            batch_size=options.batch_size or BATCH_SIZES[name],
             segmenter_batch=segmenter_batch,
             why=why,
             engine=_engine(name, policy),
@@ -153,29 +153,23 @@ def load_as_set(
         GensegError: as `load`.
     """
     model, predict = settings.model, settings.predict
-    engine = ("attention", "max_pixels", "max_model_len", "gpu_memory_utilization", "tensor_parallel")
-    server = ("served_model", "concurrency", "timeout", "retries")
     return load(
         model.name,
         segmenter=segmenter or settings.segmenter.name,
         backend=model.backend,
-        base_url=model.base_url,
-        answers=model.answers,
-        device=model.device,
-        dtype=model.dtype,
         dialect=model.dialect,
         mode=predict.mode,
         multimask=settings.segmenter.multimask,
         prompt=prompt,
         temperature=predict.temperature,
         top_p=predict.top_p,
+        n=predict.n,
         max_tokens=predict.max_tokens,
         seed=predict.seed,
-        batch_size=model.batch_size,
         segmenter_batch=settings.segmenter.batch_size,
         segmenter_backend=None if segmenter else settings.segmenter.backend,
         on_phase=on_phase,
-        **{name: getattr(model, name) for name in (*engine, *server)},
+        **model.engine,
     )
 
 

@@ -8,6 +8,7 @@ segmenter work at the same time and memory stays bounded however long the batch 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain, groupby
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -85,7 +86,7 @@ class Pipeline:
             segmenter: prompted with what the answers say.
             entry: coordinate convention and picture size of the policy.
             mode: which parts of an answer prompt the segmenter.
-            sampling: how completions are drawn; greedy by default. One per question.
+            sampling: how completions are drawn; greedy by default.
             batch_size: most questions given to the policy at a time.
             segmenter_batch: most pictures given to the segmenter at a time.
             why: see the class.
@@ -122,15 +123,29 @@ class Pipeline:
             query: the expression; normalised as everywhere.
 
         Raises:
+            GensegError: the picture cannot be read, the expression is empty, the engine cannot answer, or it draws
+                several completions (`predict_all` returns them).
+        """
+        if self.sampling.n != 1:
+            raise GensegError(
+                f"predict returns one prediction, and n is {self.sampling.n}", hint="predict_all returns all of them"
+            )
+        return self.predict_all(image, query)[0]
+
+    def predict_all(self, image: ImageSource, query: str) -> list[Prediction]:
+        """As `predict`, with a prediction for each of the `n` completions; their ids are `id`, `id#1`, ….
+
+        Raises:
             GensegError: the picture cannot be read, the expression is empty, or the engine cannot answer.
         """
         text = checked_query(query)
-        job = Job(Request(request_id(image, text), image, text), decode_picture(image))
-        self._ask([job])
-        (outcome,) = self._segment([job], self.mode)
-        if isinstance(outcome, Failure):
-            raise GensegError(outcome.error, hint=outcome.hint, code=outcome.code)
-        return outcome
+        jobs = self._ask([Job(Request(request_id(image, text), image, text), decode_picture(image))])
+        predictions: list[Prediction] = []
+        for outcome in self._segment(jobs, self.mode):
+            if isinstance(outcome, Failure):
+                raise GensegError(outcome.error, hint=outcome.hint, code=outcome.code)
+            predictions.append(outcome)
+        return predictions
 
     # ---------------------------------------------------------------- many
 
@@ -143,6 +158,9 @@ class Pipeline:
         answered gives a `Failure` and the stream goes on; what is a prediction or a failure already is passed through
         in its place. Closing the iterator stops the stages.
 
+        Of several completions each gives a prediction, one after the other, with the ids `id`, `id#1`, …; a question is
+        a single failure if one of them is.
+
         Args:
             requests: read in another thread, a little ahead. Ids are kept; queries are taken as normalised.
 
@@ -150,7 +168,7 @@ class Pipeline:
             GensegError: the engine as a whole cannot go on (server down, …), after what was finished before.
             Exception: anything else is a bug in some stage and arrives here with its traceback.
         """
-        return self._stream(requests, lambda jobs: self._segment(jobs, self.mode))
+        return self._stream(requests, lambda jobs: _whole_questions(jobs, self._segment(jobs, self.mode)))
 
     def predict_modes(
         self, requests: Iterable[Request | Prediction | Failure], modes: Sequence[PromptMode]
@@ -164,11 +182,11 @@ class Pipeline:
         )
 
     def ask_many(self, requests: Iterable[Request | Failure]) -> Generator[Job, None, None]:
-        """The policy's half of `predict_many`: jobs with completion and reading, or settled by a failure. No masks."""
+        """The policy's half of `predict_many`: a job for each completion, with its reading, or a failed one. No masks."""
         return self._stream(requests, lambda jobs: jobs)
 
     def _stream(
-        self, requests: Iterable[Request | Prediction | Failure], finish: Callable[[list[Job]], Sequence[T]]
+        self, requests: Iterable[Request | Prediction | Failure], finish: Callable[[list[Job]], Iterable[T]]
     ) -> Generator[T, None, None]:
         """Run the stages beside each other; the last of them is `finish`, given one policy batch at a time."""
         reading = Prefetch(requests, name="read", depth=2 * self.batch_size)
@@ -189,32 +207,45 @@ class Pipeline:
 
     def _asked(self, decoded: Prefetch[Job]) -> Iterator[list[Job]]:
         while batch := next_batch(decoded, self.batch_size):
-            self._ask([job for job in batch if job.settled is None])
-            yield batch
+            yield self._ask(batch)
 
     # ---------------------------------------------------------------- stages
 
-    def _ask(self, jobs: Sequence[Job]) -> None:
-        """Give every job its completion and what that says."""
-        if not jobs:
-            return
+    def _ask(self, jobs: Sequence[Job]) -> list[Job]:
+        """A job for each completion, with what it says, in the order of the questions; what is settled stays."""
+        waiting = [job for job in jobs if job.settled is None]
+        if not waiting:
+            return list(jobs)
         started = perf_counter()
-        questions = [self._question(job) for job in jobs]
+        questions = [self._question(job) for job in waiting]
         try:
             outcomes = self.policy.generate(questions, self.sampling)
         except QuestionsFailedError as error:
             outcomes = error.outcomes
             _raise_if_all_lost(outcomes)
-        share = (perf_counter() - started) / len(jobs)
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            if isinstance(outcome, GensegError):
-                job.fail(outcome)
-                continue
-            assert job.picture is not None
-            (job.completion,) = outcome
-            frame = frame_for(self.entry, job.picture.size)
-            job.reading = self.dialect.read(job.completion.text, frame=frame, finish=job.completion.finish)
-            job.timings = {"decode": job.picture.seconds, "policy": share}
+        share = (perf_counter() - started) / (len(waiting) * self.sampling.n)
+        answered = {
+            id(job): self._answered(job, outcome, share) for job, outcome in zip(waiting, outcomes, strict=True)
+        }
+        return [own for job in jobs for own in answered.get(id(job), [job])]
+
+    def _answered(self, job: Job, outcome: list[Completion] | GensegError, seconds: float) -> list[Job]:
+        if isinstance(outcome, GensegError):
+            job.fail(outcome)
+            return [job]
+        assert job.picture is not None
+        frame = frame_for(self.entry, job.picture.size)
+        return [
+            replace(
+                job,
+                request=replace(job.request, id=f"{job.request.id}#{number}") if number else job.request,
+                number=number,
+                completion=completion,
+                reading=self.dialect.read(completion.text, frame=frame, finish=completion.finish),
+                timings={"decode": job.picture.seconds, "policy": seconds},
+            )
+            for number, completion in enumerate(outcome)
+        ]
 
     def _question(self, job: Job) -> Question:
         assert job.picture is not None
@@ -310,6 +341,20 @@ class Pipeline:
             dialect=self.dialect.name,
             prompt_digest=self.dialect.digest,
         )
+
+
+def _whole_questions(jobs: Sequence[Job], outcomes: Sequence[Prediction | Failure]) -> list[Prediction | Failure]:
+    """The outcomes of jobs; one failure in place of all predictions of a question that has one."""
+    questions: list[list[Prediction | Failure]] = []
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if job.number == 0:
+            questions.append([])
+        questions[-1].append(outcome)
+    whole: list[Prediction | Failure] = []
+    for question in questions:
+        failed = [outcome for outcome in question if isinstance(outcome, Failure)]
+        whole += [replace(failed[0], id=question[0].id)] if failed and len(question) > 1 else question
+    return whole
 
 
 def _raise_if_all_lost(outcomes: Sequence[list[Completion] | GensegError]) -> None:

@@ -48,6 +48,10 @@ MultimaskOpt = Annotated[
     typer.Option("--multimask/--no-multimask", help="Best of three masks, or the single one. [default: multimask]"),
 ]
 TemperatureOpt = Annotated[float | None, typer.Option("--temperature", help="0 is greedy. [default: 0]")]
+NOpt = Annotated[
+    int | None,
+    typer.Option("--n", min=1, help="Completions of each question; several need --temperature. [default: 1]"),
+]
 SeedOpt = Annotated[int | None, typer.Option("--seed", help="Of sampling. [default: 0]")]
 MaxTokensOpt = Annotated[int | None, typer.Option("--max-tokens", help="Longest completion. [default: 1500]")]
 PromptFileOpt = Annotated[

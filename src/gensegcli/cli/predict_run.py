@@ -26,6 +26,7 @@ from gensegcli.exports.names import picture_stem
 from gensegcli.images import read_image
 from gensegcli.loading import load_as_set
 from gensegcli.manifests import READERS, STDIN
+from gensegcli.policy.base import check_sampling
 from gensegcli.records import Failure
 from gensegcli.requests import checked_query, expand_requests
 from gensegcli.store import RunFolder, locked
@@ -87,6 +88,7 @@ class Task:
         for text in inputs:
             if not is_unicode(text):
                 raise GensegError(f"the input {text!r} is not valid UTF-8", hint="rename the file or folder")
+        check_sampling(settings.settings.predict.sampling)
         formats = tuple(name for part in (save or "").split(",") if (name := part.strip()))
         task = cls(inputs, queries, settings, prompt_text(settings.settings.predict.prompt_file), out, formats, limit)
         if out is None and (formats or not task.single):
@@ -153,7 +155,7 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool, fa
         text = formatter(json=json)
         data = stack.enter_context(console.data_stream())
         bar = stack.enter_context(progress(task.count(), "questions", quiet=quiet))
-        for outcome in Batch(requests, folder, exporter).run(load):
+        for outcome in Batch(requests, folder, exporter, n=task.settings.settings.predict.n).run(load):
             counts.add(outcome.value, recorded=outcome.recorded)
             if isinstance(outcome.value, Failure):
                 console.failed(outcome.value.error, outcome.value.hint)
@@ -263,14 +265,18 @@ def memory_of(parameters: str) -> str:
 
 
 def _show_plan(task: Task, *, json: bool) -> None:
+    from gensegcli.config import engine_options
     from gensegcli.models import resolve_policy, resolve_segmenter
-    from gensegcli.policy import EngineOptions, choose_backend
+    from gensegcli.policy import choose_backend
 
     model = task.settings.settings.model
     policy = resolve_policy(model.name)
     segmenter = resolve_segmenter(task.settings.settings.segmenter.name or policy.entry.segmenter)
-    options = EngineOptions(device=model.device, base_url=model.base_url, answers=model.answers)
-    why = choose_backend(policy, options)[1] if model.backend == "auto" else f"{model.backend}: asked for"
+    why = (
+        choose_backend(policy, engine_options(model.engine))[1]
+        if model.backend == "auto"
+        else f"{model.backend}: asked for"
+    )
     count = task.count()
     plan = {
         "model": policy.id,

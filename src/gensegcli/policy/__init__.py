@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from gensegcli.config import EngineOptions
 from gensegcli.download import public_form
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.policy.frame import frame_for
-from gensegcli.policy.options import EngineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ def choose_backend(model: ResolvedPolicy | None, options: EngineOptions) -> tupl
     if options.base_url is not None:
         return "openai", f"openai: a server was given ({public_form(options.base_url)})"
     if model is not None and model.entry.bundled:
-        return "transformers", "transformers: the bundled miniature is done before vLLM would have started"
+        return "transformers", "transformers: quickest for a model this small"
     if options.device not in _VLLM_DEVICES:
         return "transformers", f"transformers: device {options.device} was asked for, which vllm cannot be told"
     local = BACKENDS["transformers"].status()

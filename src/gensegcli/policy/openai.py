@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from gensegcli.config import EngineOptions
     from gensegcli.models import ResolvedPolicy
-    from gensegcli.policy.options import EngineOptions
     from gensegcli.records import Question, Sampling
 
 log = logging.getLogger(__name__)

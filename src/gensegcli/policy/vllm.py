@@ -22,10 +22,11 @@ from gensegcli.records import Completion, FinishReason
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from vllm.outputs import CompletionOutput, RequestOutput
 
+    from gensegcli.config import EngineOptions
     from gensegcli.models import ResolvedPolicy
-    from gensegcli.policy.options import EngineOptions
     from gensegcli.records import Question, Sampling
 
 
@@ -76,6 +77,7 @@ class VllmPolicy:
                 code=ExitCode.ENVIRONMENT,
             ) from error
         self.context: int = self.engine.model_config.max_model_len
+        self.dtype: torch.dtype = self.engine.model_config.dtype
 
     def generate(self, questions: Sequence[Question], sampling: Sampling) -> list[list[Completion]]:
         check_sampling(sampling)
