@@ -24,6 +24,7 @@ from gensegcli.errors import ExitCode, GensegError
 COMMANDS = {
     "predict": "gensegcli.cli.predict",
     "prep": "gensegcli.cli.prep",
+    "train": "gensegcli.cli.train",
     "eval": "gensegcli.cli.eval",
     "report": "gensegcli.cli.report",
     "overlap-audit": "gensegcli.cli.overlap_audit",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from gensegcli.rewards.compose import TERMS, Reward
 from gensegcli.rewards.score import Scorer
 from gensegcli.segmenter import load_segmenter
 from gensegcli.store import RunFolder
-from gensegcli.train.arguments import grpo_arguments, sft_arguments
+from gensegcli.train.arguments import accumulation, grpo_arguments, sft_arguments
 from gensegcli.train.data import Samples, find_training_set, needs_masks, training_order
 from gensegcli.train.export import Passport
 from gensegcli.train.interrupt import StopAfterStep
@@ -90,6 +91,46 @@ class Plan:
             "limit": self.limit,
             "prompt_digest": self.dialect.digest,
         }
+
+    def facts(self, processes: int) -> dict[str, Any]:
+        """For people, before anything is loaded.
+
+        Raises:
+            GensegError: the sequences of a step cannot be dealt out to so many processes.
+        """
+        train = self.settings.settings.train
+        sequences = train.prompts_per_step * (train.num_generations if self.reward else 1)
+        passes = accumulation(sequences, micro_batch=train.micro_batch, processes=processes)
+        return {
+            "model": self.policy.id,
+            "model_cached": self.policy.cached,
+            "dialect": self.dialect.name,
+            "stage": train.stage,
+            "data": f"{self.data.name} ({self.data.path})",
+            "samples": self.count,
+            "steps": self.steps,
+            "sequences_per_step": sequences,
+            "processes": processes,
+            "passes_per_step": passes,
+            "reward": None
+            if self.reward is None
+            else ", ".join(f"{k} × {v:g}" for k, v in self.reward.weights.items()),
+            "reward_digest": None if self.reward is None else self.reward.digest,
+            "segmenter": self.segmenter if self.reward and self.reward.needs_masks else None,
+            "rollout": train.rollout if self.reward else None,
+        }
+
+    @property
+    def count(self) -> int:
+        """Samples that are trained on."""
+        return min(len(self.data.index()), self.limit or sys.maxsize)
+
+    @property
+    def steps(self) -> int:
+        """Updates of the whole run."""
+        train = self.settings.settings.train
+        order = training_order(self.count, epochs=train.epochs, per_step=train.prompts_per_step, seed=train.seed)
+        return len(order) // train.prompts_per_step
 
     def passport(self) -> Passport:
         """What travels with the trained weights."""
@@ -159,7 +200,7 @@ def train(
             with quiet_progress():
                 trainer = build(plan, folder, journal, on_phase=on_phase)
             trainer.add_callback(stop)
-            on_phase(f"training from step {done[0] + 1} of {_steps(plan)}")
+            on_phase(f"training from step {done[0] + 1} of {plan.steps}")
             with stop.listening():
                 trainer.train(resume_from_checkpoint=str(checkpoint_folder(folder, done[0])) if done[0] else None)
         except torch.OutOfMemoryError as error:
@@ -270,15 +311,6 @@ def _adapters(settings: Settings) -> Any:
         lora_dropout=0.0,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
-    )
-
-
-def _steps(plan: Plan) -> int:
-    train = plan.settings.settings.train
-    count = min(len(plan.data.index()), plan.limit or len(plan.data.index()))
-    return (
-        len(training_order(count, epochs=train.epochs, per_step=train.prompts_per_step, seed=0))
-        // train.prompts_per_step
     )
 
 

@@ -1,0 +1,270 @@
+"""What `genseg train` does once its arguments are read: resolve, plan or train, and tell about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+
+from gensegcli.cli import console
+from gensegcli.cli.tables import table
+from gensegcli.config import digest, resolve
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.exports.names import picture_stem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping
+
+    from gensegcli.config import Resolved
+    from gensegcli.train.run import Plan
+
+    Tell = Callable[[Mapping[str, Any]], object]
+
+DEFAULT_PRESET, SFT_PRESET = "genseg-r1-4b", "cold-start"
+_PACKAGES = ("torch", "transformers", "trl", "datasets", "peft")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked for.
+
+    Attributes:
+        settings: resolved, with origins.
+        name: of the run's folder: the preset, or what was begun with.
+        folder: of the run; None for `runs/train-<name>-<digest>`.
+        limit: only so many samples.
+    """
+
+    settings: Resolved
+    name: str
+    folder: Path | None
+    limit: int | None
+
+    @classmethod
+    def from_arguments(
+        cls,
+        *,
+        preset: str | None,
+        config: Path | None,
+        assignments: Iterable[str],
+        flags: Mapping[str, Any],
+        out: Path | None,
+        limit: int | None,
+        resume: Path | None,
+    ) -> Task:
+        """Understand the command line: what resumes a run begins with the settings in its folder."""
+        if resume is not None:
+            saved, saved_limit = read_run(resume)
+            settings = resolve(
+                base=(str(resume), saved), preset=preset, file=config, assignments=assignments, flags=flags
+            )
+            return cls(settings, resume.name, out or resume, limit or saved_limit)
+        if preset is None and config is None:
+            preset = _preset_for(flags)
+        settings = resolve(preset=preset, file=config, assignments=assignments, flags=flags)
+        return cls(settings, preset or picture_stem(str(config)), out, limit)
+
+    def plan(self) -> Plan:
+        """Every name looked up."""
+        from gensegcli.train.run import Plan
+
+        return Plan.of(self.settings, limit=self.limit)
+
+    def place(self, plan: Plan) -> Path:
+        """The folder of the run."""
+        return self.folder or Path("runs", f"train-{self.name}-{digest(plan.identity())}")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many of them train together.
+
+    Attributes:
+        nproc: on each machine.
+        nodes: machines.
+        rdzv: host and port where several machines meet.
+    """
+
+    nproc: int
+    nodes: int
+    rdzv: str | None
+
+    @property
+    def total(self) -> int:
+        return self.nproc * self.nodes
+
+    def become_launcher(self) -> NoReturn:
+        """Go on as torchrun, which starts this very command so many times; a rank in the environment tells them apart.
+
+        Raises:
+            GensegError: several machines, and nowhere to meet.
+        """
+        if self.nodes > 1 and self.rdzv is None:
+            raise GensegError(
+                f"{self.nodes} machines need a place to meet",
+                hint="--rdzv HOST:PORT, the same on all of them, HOST being one of them",
+            )
+        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv}"] if self.nodes > 1 else ["--standalone"]
+        command = [sys.executable, "-m", "torch.distributed.run", *meeting]
+        command += [f"--nnodes={self.nodes}", f"--nproc-per-node={self.nproc}", "-m", "gensegcli", *sys.argv[1:]]
+        sys.stderr.flush()
+        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, and no shell
+
+
+def _preset_for(flags: Mapping[str, Any]) -> str:
+    if flags.get("model.name") == "demo":
+        return "demo"
+    return SFT_PRESET if flags.get("train.stage") == "sft" else DEFAULT_PRESET
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], int | None]:
+    """The settings that a run was begun with, and its limit.
+
+    Raises:
+        GensegError: the folder is no training run.
+    """
+    try:
+        run = orjson.loads((folder / "run.json").read_bytes())
+        if run.get("verb") != "train":
+            raise KeyError("verb")
+        return {key: row["value"] for key, row in run["settings"].items()}, run["identity"]["limit"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise GensegError(
+            f"{folder}: no training run (no run.json of `genseg train` in it)",
+            hint="--resume takes the folder that `genseg train` wrote",
+            code=ExitCode.NOT_FOUND,
+        ) from error
+
+
+def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: bool, quiet: bool) -> ExitCode:
+    """Do it, and return the exit code."""
+    _require_packages()
+    console.hush()
+    plan = task.plan()
+    folder = task.place(plan)
+    if dry_run:
+        _show_plan(plan, folder, processes=where.total, json=json)
+        return ExitCode.DONE
+    if where.total > 1 and "RANK" not in os.environ:
+        where.become_launcher()
+    from gensegcli.train.run import train
+
+    first = int(os.environ.get("RANK", "0")) == 0
+    say = console.say if first and not quiet else _silent
+    with _steps_shown(quiet=quiet or not first) as tell, console.data_stream() as data:
+        outcome = train(plan, folder, restart=restart, on_phase=say, on_step=tell)
+        if first and json:
+            row = {"run": str(folder), "model": str(outcome.model), "step": outcome.step, "steps": outcome.steps}
+            data.write(orjson.dumps({**row, "interrupted": outcome.interrupted}).decode() + "\n")
+    if outcome.interrupted:
+        say(f"interrupted after step {outcome.step} of {outcome.steps}, saved: genseg train --resume {folder}")
+        return ExitCode.INTERRUPTED
+    say(f'{outcome.step} steps; genseg predict picture.jpg "…" --model {folder}')
+    return ExitCode.DONE
+
+
+def _silent(_: object) -> None:
+    """Tell nobody."""
+
+
+def _require_packages() -> None:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise GensegError(
+            f"training needs {', '.join(missing)}, not installed",
+            hint="pip install '.[train]'",
+            code=ExitCode.ENVIRONMENT,
+        )
+
+
+# ---------------------------------------------------------------- display
+
+_SHOWN = {
+    "reward": "reward {:.2f}",
+    "mask_iou": "mask IoU {:.3f}",
+    "format": "format {:.0%}",
+    "no_target_accuracy": "no-target {:.0%}",
+    "loss": "loss {:.4f}",
+    "kl": "KL {:.4f}",
+    "entropy": "entropy {:.2f}",
+    "length": "length {:.0f}",
+    "mixed_groups": "mixed groups {:.0%}",
+    "refusals": "refusals {:.0%}",
+    "token_accuracy": "tokens right {:.1%}",
+    "tokens_per_second": "{:.0f} tokens/s",
+}
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """What one step measured, in one line."""
+    parts = [text.format(row[name]) for name, text in _SHOWN.items() if row.get(name) is not None]
+    return ", ".join([*parts, f"{row['seconds']:.1f} s"])
+
+
+@contextmanager
+def _steps_shown(*, quiet: bool) -> Generator[Tell]:
+    """A bar with the last step's numbers on a terminal, a line a step elsewhere."""
+    if quiet:
+        yield _silent
+    elif sys.stderr.isatty():
+        with _bar() as tell:
+            yield tell
+    else:
+        yield _lines()
+
+
+def _lines() -> Tell:
+    began, first = monotonic(), None
+
+    def tell(row: Mapping[str, Any]) -> None:
+        nonlocal first
+        first = row["step"] if first is None else first
+        done = row["step"] - first + 1
+        left = (monotonic() - began) / done * (row["steps"] - row["step"])
+        console.say(f"step {row['step']}/{row['steps']}: {line(row)}, {left:.0f} s to go")
+
+    return tell
+
+
+@contextmanager
+def _bar() -> Generator[Tell]:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    bar = Progress(TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    task = bar.add_task("steps", total=None)
+    with Live(bar, console=Console(stderr=True), transient=True, redirect_stdout=False) as live:
+
+        def tell(row: Mapping[str, Any]) -> None:
+            bar.update(task, total=row["steps"], completed=row["step"])
+            live.update(Group(Text(line(row)), bar))
+
+        yield tell
+
+
+def _show_plan(plan: Plan, folder: Path, *, processes: int, json: bool) -> None:
+    from gensegcli.train.memory import estimate
+
+    facts, memory = plan.facts(processes), estimate(plan, processes)
+    rows = plan.settings.rows()
+    if json:
+        settings = {key: {"value": value, "from": origin} for key, value, origin in rows}
+        whole = {**facts, "out": str(folder), "memory": memory.as_json(), "settings": settings}
+        sys.stdout.buffer.write(orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE))
+        return
+    sys.stdout.write(
+        table(("plan", ""), [*((key.replace("_", " "), value) for key, value in facts.items()), ("out", folder)])
+    )
+    sys.stdout.write("\n" + table(("memory of each process", "GB"), memory.rows()))
+    for note in memory.notes:
+        console.say(f"note: {note}")
+    sys.stdout.write("\n" + table(("setting", "value", "from"), rows))
