@@ -144,7 +144,7 @@ def test_a_prepared_set_in_the_hub_cache_is_taken_as_it_is(
     shutil.copytree(scenes, repo / "snapshots" / "c0ffee")
     assert len(find("me/mine").index()) == 12
     assert made == []
-    with pytest.raises(GensegError, match="me/other: not on this machine .* and HF_HUB_OFFLINE is set"):
+    with pytest.raises(GensegError, match=r"me/other: not on this machine .* and HF_HUB_OFFLINE is set"):
         find("me/other")
 
 

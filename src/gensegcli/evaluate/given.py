@@ -155,14 +155,18 @@ class Given:
                 )
             by_sample[names.of(entry.get("sample_id", entry.get("image_id")))].append(entry)
         for name, objects in by_sample.items():
+            place = f"{self.path}: sample {name}"
             shapes = [entry.get("segmentation") for entry in objects]
             if None in shapes and any(shapes):
-                raise GensegError(f"{self.path}: sample {name}: only some of its objects have a segmentation")
+                raise GensegError(f"{place}: only some of its objects have a segmentation")
+            boxes = [entry.get("bbox") for entry in objects]
+            if None in shapes and None in boxes:
+                raise GensegError(f"{place}: an entry has neither segmentation nor bbox")
             yield _Found(
                 name,
                 None if None in shapes else tuple(shapes),
-                tuple(_from_xywh(entry["bbox"]) for entry in objects) if all("bbox" in e for e in objects) else (),
-                tuple(entry.get("score") for entry in objects),
+                () if None in boxes else tuple(_from_xywh(box, place) for box in boxes),
+                tuple(_score(entry.get("score"), place) for entry in objects),
             )
 
     def _lines(self) -> Iterator[_Found]:
@@ -283,7 +287,7 @@ def _from_line(record: Mapping[str, Any], place: str) -> _Found:
         record["id"],
         None if masks is None and boxes else tuple(masks or ()),
         tuple(_box(values, place) for values in boxes or ()),
-        tuple(scores or ()),
+        tuple(_score(value, place) for value in scores or ()),
         no_target=record.get("no_target") is True,
     )
 
@@ -320,8 +324,8 @@ def _wrong_size(found: Sequence[int], expected: Size) -> GensegError:
     )
 
 
-def _from_xywh(values: Any) -> PixelBox:
-    x, y, width, height = _numbers(values, "bbox")
+def _from_xywh(values: Any, place: str) -> PixelBox:
+    x, y, width, height = _numbers(values, f"{place}: bbox")
     return PixelBox(x, y, x + width, y + height)
 
 
@@ -330,6 +334,12 @@ def _box(values: Any, place: str) -> PixelBox:
     if not (box.x1 < box.x2 and box.y1 < box.y2):
         raise GensegError(f"{place}: box {list(box)} has no area", hint="boxes are x1, y1, x2, y2 in pixels")
     return box
+
+
+def _score(value: Any, place: str) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise GensegError(f"{place}: a score is {value!r}, expected a number")
+    return value
 
 
 def _numbers(values: Any, what: str) -> list[float]:
