@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -193,3 +194,69 @@ def test_an_answer_outlives_its_picture_and_only_the_overlay_fails(
         (outcome,) = Batch([request], folder, Exporter(run, ["png", "rle", "geojson", "coco"])).run(_never)
     assert isinstance(outcome.value, Prediction)
     assert len(list((run / "geojson").iterdir())) == 1
+
+
+# ---------------------------------------------------------------- several completions
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Callable[[], Pipeline]:
+    """Two completions of each question: found, and not there."""
+    answers = tmp_path / "several.jsonl"
+    texts = (ANSWER, '<think>.</think><answer>{"no_target": true}</answer>')
+    answers.write_text("".join(json.dumps({"query": "dog", "text": text}) + "\n" for text in texts))
+    return lambda: load(
+        backend="scripted", answers=answers, segmenter="boxfill", batch_size=2, temperature=1.0, n=len(texts)
+    )
+
+
+def test_a_question_is_answered_when_all_its_completions_are_on_record(
+    tmp_path: Path, photos: Path, drawing: Callable[[], Pipeline]
+) -> None:
+    """The last record is lost, as by a kill between two completions: that question alone is asked again."""
+    run = tmp_path / "run"
+    requests = list(expand_requests([str(photos)], ["dog"]))
+    with RunFolder(run, {}) as folder:
+        first = [outcome.value for outcome in Batch(requests, folder, Exporter(run, ["png"]), n=2).run(drawing)]
+    ids = [name for request in requests for name in (request.id, f"{request.id}#1")]
+    assert [value.id for value in first] == ids
+    assert len(list((run / "png").iterdir())) == len(ids)
+    lines = (run / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "predictions.jsonl").write_bytes(b"".join(lines[:-1]))
+    for expected in ([True] * 10 + [False] * 2, [True] * 12):
+        with RunFolder(run, {}) as folder:
+            again = list(Batch(requests, folder, n=2).run(drawing))
+            assert folder.records.done_ids() == set(ids)
+        assert [outcome.recorded for outcome in again] == expected
+        assert [outcome.value.id for outcome in again] == ids
+
+
+def test_failures_stand_between_questions_with_several_completions(
+    tmp_path: Path, photos: Path, drawing: Callable[[], Pipeline]
+) -> None:
+    (photos / "1.png").write_bytes(b"no picture")
+    given = Failure("row 3", "x.png", "dog", "no such row")
+    names = ["0.png", "1.png", "2.png"]
+    requests = [given, *(Request(name, str(photos / name), "dog") for name in names), replace(given, id="row 4")]
+    with RunFolder(tmp_path / "run", {}) as folder:
+        outcomes = list(Batch(requests, folder, n=2).run(drawing))
+        assert folder.records.done_ids() == {"0.png", "0.png#1", "2.png", "2.png#1"}
+    assert [outcome.value.id for outcome in outcomes] == [
+        "row 3",
+        "0.png",
+        "0.png#1",
+        "1.png",
+        "2.png",
+        "2.png#1",
+        "row 4",
+    ]
+
+
+def test_an_id_like_that_of_a_completion_is_refused(
+    tmp_path: Path, photos: Path, drawing: Callable[[], Pipeline]
+) -> None:
+    requests = [Request(name, str(photos / "0.png"), "dog") for name in ("a", "a#1", "a#b")]
+    outcomes = [outcome.value for outcome in Batch(requests, n=2).run(drawing)]
+    assert [value.id for value in outcomes] == ["a", "a#1", "a#1", "a#b", "a#b#1"]
+    (refused,) = [value for value in outcomes if isinstance(value, Failure)]
+    assert refused.error == "id 'a#1' ends as the ids of further completions do (#1, #2, …)"

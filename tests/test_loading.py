@@ -55,7 +55,11 @@ def test_auto_says_what_it_chose_and_why(scripted: dict[str, Any]) -> None:
 def test_phases_are_told(scripted: dict[str, Any]) -> None:
     told: list[str] = []
     gensegcli.load(on_phase=told.append, **scripted).close()
-    assert [line.split()[0] for line in told] == ["looking", "loading", "loading"]
+    assert [line.split(" (")[0] for line in told] == [
+        "looking for segmenter boxfill",
+        "loading policy Qwen/Qwen3-VL-4B-Instruct",
+        "loading segmenter boxfill",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +73,8 @@ def test_phases_are_told(scripted: dict[str, Any]) -> None:
         # Before the policy is looked for, which would fail here: it is not in the cache.
         ({"backend": "transformers", "segmenter_backend": "sam3"}, "unknown segmenter backend", ExitCode.NOT_FOUND),
         ({"time_out": 3}, "unknown engine setting 'time_out'", ExitCode.NOT_FOUND),
+        ({"timeout": -3.0}, r"model.timeout \(argument\): input should be greater than 0", ExitCode.USAGE),
+        ({"n": 4}, "n=4 with temperature 0: greedy decoding has one completion", ExitCode.USAGE),
         ({"prompt": "find it"}, r"no \{query\} in it", ExitCode.USAGE),
         ({"backend": "transformers"}, "Qwen/Qwen3-VL-4B-Instruct: not in the hub cache", ExitCode.NOT_FOUND),
         ({"segmenter": None}, "facebook/sam2-hiera-large: not in the hub cache", ExitCode.NOT_FOUND),

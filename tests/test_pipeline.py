@@ -31,16 +31,17 @@ from gensegcli.records import (
     Prediction,
     PromptMode,
     RefusalKind,
+    Sampling,
     Size,
 )
-from gensegcli.requests import Request
+from gensegcli.requests import Request, request_id
 from gensegcli.segmenter.boxfill import BoxFill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from gensegcli.records import MaskPrompt, Question, Sampling, SegmentedMask
+    from gensegcli.records import MaskPrompt, Question, SegmentedMask
 
 ENTRY = policy_entry("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl")
 DIALECT = get_dialect("genseg")
@@ -238,6 +239,65 @@ def test_close_lets_go_of_the_segmenter(recorder: Recorder) -> None:
     pipeline.close()
     pipeline.close()
     assert gone() is None
+
+
+# ---------------------------------------------------------------- several completions
+
+
+@pytest.fixture
+def drawing(recorder: Recorder, tmp_path: Path) -> Recorder:
+    """Three answers to each question: found, not there, found; the fourth is chatter."""
+    path = tmp_path / "several.jsonl"
+    drawn = [(query, TEXTS[said]) for query in ("dog", "cat") for said in ("dog", "unicorn", "two dogs", "chatter")]
+    path.write_text("".join(json.dumps({"query": query, "text": text}) + "\n" for query, text in drawn))
+    return Recorder(ScriptedPolicy(path))
+
+
+SEVERAL = Sampling(temperature=1.0, n=3)
+
+
+def test_each_completion_is_a_prediction(drawing: Recorder, photos: list[str]) -> None:
+    pipeline = _pipeline(drawing, sampling=SEVERAL)
+    predictions = pipeline.predict_all(photos[0], "dog")
+    name = request_id(photos[0], "dog")
+    assert [prediction.id for prediction in predictions] == [name, f"{name}#1", f"{name}#2"]
+    assert [len(prediction.instances) for prediction in predictions] == [1, 0, 2]
+    assert [prediction.no_target for prediction in predictions] == [False, True, False]
+    assert drawing.prompts == [[1 + 2]], "one encoding for all completions"
+    with pytest.raises(GensegError, match="n is 3") as caught:
+        pipeline.predict(photos[0], "dog")
+    assert "predict_all" in caught.value.hint
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_completions_stand_together_in_a_batch(drawing: Recorder, photos: list[str], batch_size: int) -> None:
+    requests = _requests(photos[:4], "dog", "cat")
+    known = _pipeline(drawing).predict(photos[0], "dog")
+    outcomes = list(_pipeline(drawing, sampling=SEVERAL, batch_size=batch_size).predict_many([*requests, known]))
+    assert [outcome.id for outcome in outcomes[:-1]] == [
+        f"{request.id}{ending}" for request in requests for ending in ("", "#1", "#2")
+    ]
+    assert outcomes[-1] is known
+
+
+def test_a_question_fails_as_a_whole(drawing: Recorder, photos: list[str]) -> None:
+    """Of three completions two cannot be segmented, and the third needs no mask: one failure."""
+
+    class Small(BoxFill):
+        def segment(
+            self, images: Sequence[np.ndarray], prompts: Sequence[Sequence[MaskPrompt]]
+        ) -> list[list[SegmentedMask]]:
+            if any(image.shape[1] == 101 for image in images):
+                raise GensegError("too large")
+            return super().segment(images, prompts)
+
+    pipeline = Pipeline(drawing, DIALECT, Small(), ENTRY, sampling=SEVERAL, batch_size=4)
+    outcomes = list(pipeline.predict_many(_requests(photos[:3], "dog", "nobody")))
+    assert [(type(outcome), outcome.id) for outcome in outcomes] == [
+        *((Prediction, "r0"), (Prediction, "r0#1"), (Prediction, "r0#2"), (Failure, "r1")),
+        *((Failure, "r2"), (Failure, "r3")),
+        *((Prediction, "r4"), (Prediction, "r4#1"), (Prediction, "r4#2"), (Failure, "r5")),
+    ]
 
 
 # ---------------------------------------------------------------- many

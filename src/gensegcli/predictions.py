@@ -89,7 +89,7 @@ class PredictionForm(_Form):
     """One answered query."""
 
     version: Literal[1] = Field(description="version of this form")
-    id: str = Field(description="id of the request")
+    id: str = Field(description="id of the request; further completions of it have #1, #2, … behind it")
     image: str = Field(
         description="path as given; address without user, password and query (`?sha256=…` stands for the query); "
         "a digest for pictures that had neither"

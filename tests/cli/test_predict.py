@@ -13,7 +13,7 @@ from PIL import Image
 
 from gensegcli.predictions import from_json
 from gensegcli.records import PromptMode
-from tests.cli.conftest import SCRIPTED
+from tests.cli.conftest import ANSWERS, SCRIPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,6 +122,25 @@ def test_every_format_is_saved(genseg: Callable[..., Any], place: Path) -> None:
     assert list((place / "out" / "yolo" / "labels").iterdir())
     with Image.open(next((place / "out" / "png").glob("*dog*"))) as mask:
         assert np.count_nonzero(np.asarray(mask)) == 30 * 24
+
+
+def test_several_completions_are_several_predictions(genseg: Callable[..., Any], place: Path) -> None:
+    texts = [ANSWERS["dog"], ANSWERS["unicorn"], ANSWERS["dog"]]
+    (place / "answers.jsonl").write_text("".join(json.dumps({"query": "dog", "text": text}) + "\n" for text in texts))
+    arguments = ("predict", "photos", "--query", "dog", "-o", "out", "--save", "png,coco", "--json", *SCRIPTED)
+    refused = genseg(*arguments, "--n", "3")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "n=3 with temperature 0" in refused.stderr
+    assert not (place / "out").exists()
+    for attempt in ("asked", "recorded"):
+        result = genseg(*arguments, "--n", "3", "--temperature", "0.7")
+        assert result.exit_code == 0, result.stderr
+        assert result.stderr.splitlines()[-1].startswith("18 answers: 12 found, 6 no target"), attempt
+        ids = [json.loads(line)["id"] for line in result.stdout.splitlines()]
+        assert [name.partition("#")[2] for name in ids] == ["", "1", "2"] * 6
+    assert len(list((place / "out" / "png").iterdir())) == 18
+    annotations = json.loads((place / "out" / "coco.json").read_bytes())["annotations"]
+    assert {annotation["prediction_id"] for annotation in annotations} == {name for name in ids if "#1" not in name}
 
 
 def test_manifests_and_stdin(genseg: Callable[..., Any], place: Path) -> None:

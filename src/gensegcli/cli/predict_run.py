@@ -130,7 +130,8 @@ class Task:
 
 def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool, fail_on_no_target: bool) -> ExitCode:
     """Do it, and return the exit code."""
-    counts = _Counts()
+    n = task.settings.settings.predict.n
+    counts = _Counts("question" if n == 1 else "answer")
     requests = task.requests(
         counts.repeat
     )  # whatever is wrong with the inputs shows here, before anything is loaded or written
@@ -154,8 +155,10 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool, fa
 
         text = formatter(json=json)
         data = stack.enter_context(console.data_stream())
-        bar = stack.enter_context(progress(task.count(), "questions", quiet=quiet))
-        for outcome in Batch(requests, folder, exporter, n=task.settings.settings.predict.n).run(load):
+        questions = task.count()
+        total = None if questions is None else questions * n
+        bar = stack.enter_context(progress(total, f"{counts.unit}s", quiet=quiet))
+        for outcome in Batch(requests, folder, exporter, n=n).run(load):
             counts.add(outcome.value, recorded=outcome.recorded)
             if isinstance(outcome.value, Failure):
                 console.failed(outcome.value.error, outcome.value.hint)
@@ -170,7 +173,8 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool, fa
 class _Counts:
     """What came out, counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
         self.found = self.no_target = self.refused = self.failed = self.recorded = self.repeated = 0
         self.code = ExitCode.DONE
 
@@ -200,7 +204,7 @@ class _Counts:
             parts.append(f"{self.recorded} of them from before")
         if self.repeated:
             parts.append(f"{self.repeated} asked before {'was' if self.repeated == 1 else 'were'} left out")
-        return f"{self.total} {'question' if self.total == 1 else 'questions'}: {', '.join(parts)}" + (
+        return f"{self.total} {self.unit}{'' if self.total == 1 else 's'}: {', '.join(parts)}" + (
             f"; in {folder}" if folder else ""
         )
 

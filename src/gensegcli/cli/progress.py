@@ -34,7 +34,7 @@ def progress(total: int | None, unit: str, *, quiet: bool = False) -> Generator[
 
     Args:
         total: how many items there will be; None if nobody knows.
-        unit: what they are, in the plural.
+        unit: what they are, in the plural, which ends with s.
         quiet: show nothing.
     """
     if quiet or total == 1:
@@ -68,7 +68,8 @@ class Lines:
     def line(self, seconds: float) -> str:
         """What to say after so many seconds."""
         rate = self.done / seconds
-        parts = [f"{self.done}{f'/{self.total}' if self.total else ''} {self.unit}", f"{rate:.2g}/s"]
+        unit = self.unit.removesuffix("s") if (self.total or self.done) == 1 else self.unit
+        parts = [f"{self.done}{f'/{self.total}' if self.total else ''} {unit}", f"{rate:.2g}/s"]
         if self.total:
             parts.append(f"{(self.total - self.done) / rate:.0f} s to go")
         if self.failed:
