@@ -64,14 +64,16 @@ def test_the_way_that_is_chosen_finds_what_loops_find(hashes: tuple[list[int], l
     assert found_by(*hashes, radius) == by_loops(*hashes, radius)
 
 
-@pytest.mark.parametrize("radius", [0, 4, 6, 9])
+@pytest.mark.parametrize("radius", [0, 4, 6, 7])
 def test_pairs_planted_among_many(radius: int) -> None:
     rng = np.random.default_rng(radius)
     known = rng.integers(0, 2**64, 20_000, dtype=np.uint64)
     queries = rng.integers(0, 2**64, 3_000, dtype=np.uint64)
     for number in range(100):
         flips = rng.choice(64, radius, replace=False).astype(np.uint64)
-        queries[number] = known[150 * number] ^ np.bitwise_or.reduce(np.uint64(1) << flips) if radius else known[150 * number]
+        queries[number] = (
+            known[150 * number] ^ np.bitwise_or.reduce(np.uint64(1) << flips) if radius else known[150 * number]
+        )
 
     result = find_nearest(queries, known, radius)
 

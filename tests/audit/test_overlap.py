@@ -33,7 +33,9 @@ def picture_set(name: str, ids: list[int | None], entries: list[tuple[int, list[
 
 @st.composite
 def sides(draw: st.DrawFn, name: str) -> tuple[PictureSet, list[Look]]:
-    ids = draw(st.lists(st.none() | st.integers(0, 4), max_size=5, unique_by=lambda n: n if n is not None else object()))
+    ids = draw(
+        st.lists(st.none() | st.integers(0, 4), max_size=5, unique_by=lambda n: n if n is not None else object())
+    )
     looks = [
         Look(draw(st.none() | st.sampled_from([b"x", b"y", b"z"])), draw(st.none() | st.integers(0, 255))) for _ in ids
     ]
@@ -59,9 +61,7 @@ def is_same(one: tuple[Picture, Look], other: tuple[Picture, Look], methods: set
 def test_against_loops(first: Any, second: Any, asked: Any, methods: set[Method]) -> None:
     (one, one_looks), (two, two_looks), (evaluation, looks) = first, second, asked
 
-    found = compare(
-        [one, two], evaluation, methods=sorted(methods), looks=[one_looks, two_looks, looks], radius=RADIUS
-    )
+    found = compare([one, two], evaluation, methods=sorted(methods), looks=[one_looks, two_looks, looks], radius=RADIUS)
 
     trained = [*zip(one.pictures, one_looks, strict=True), *zip(two.pictures, two_looks, strict=True)]
     ours = list(zip(evaluation.pictures, looks, strict=True))
@@ -131,7 +131,9 @@ def test_an_expression_on_another_picture_is_not_on_the_same() -> None:
 def test_sentences_of_a_reference_count_once_however_many_samples_it_has() -> None:
     texts = frozenset({"a dog", "left"})
     evaluation = PictureSet(
-        "e", (Picture("p", 1, None),), tuple(Entry(f"s{n}", "r", 0, text, texts) for n, text in enumerate(sorted(texts)))
+        "e",
+        (Picture("p", 1, None),),
+        tuple(Entry(f"s{n}", "r", 0, text, texts) for n, text in enumerate(sorted(texts))),
     )
     found = compare([picture_set("t", [1], [(0, ["left"])])], evaluation)
 

@@ -9,6 +9,7 @@ comparing every one with every other, that is done instead.
 from __future__ import annotations
 
 from itertools import combinations
+from math import comb
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -59,10 +60,11 @@ def find_nearest(queries: np.ndarray, known: np.ndarray, radius: int) -> Nearest
 
 def _is_sparse(queries: np.ndarray, known: np.ndarray, radius: int) -> bool:
     """Whether the way through the files is the shorter one."""
+    flips = sum(comb(_BITS, count) for count in range(min(radius // _QUARTERS, _BITS) + 1))
     looks = sum(
         int(np.bincount(_quarter(known, q), minlength=1 << _BITS)[_quarter(queries, q)].sum()) for q in range(_QUARTERS)
     )
-    return _FILED_COST * looks * len(_flips(radius // _QUARTERS)) < len(queries) * len(known)
+    return _FILED_COST * flips * (_QUARTERS * len(queries) + looks) < len(queries) * len(known)
 
 
 def _quarter(hashes: np.ndarray, number: int) -> np.ndarray:

@@ -148,7 +148,7 @@ def _scores(part: Parts) -> str:
     headline = [name for name in part.result.protocol["headline"] if name in part.whole.metrics]
     for name in headline:
         found = [summary.metrics.get(name) for summary in columns.values()]
-        rows.append((name, *(f"{e.value:.4f} ({e.low:.3f}–{e.high:.3f})" if e else "-" for e in found)))
+        rows.append((name, *(f"{e.value:.4f} [{e.low:.3f}, {e.high:.3f}]" if e else "-" for e in found)))
     if part.unscored or part.unknown:
         rows.append(("not scored", _n(part.unscored)))
         rows.append(("scored, not audited", _n(part.unknown)))
