@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gensegcli.metrics import bootstrap
-from gensegcli.metrics.bootstrap import Ratio, interval, ratio_values, resample_counts
+from gensegcli.metrics.bootstrap import Ratio, Ratios, interval, resample_counts
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
@@ -44,7 +44,7 @@ def test_ratios_by_hand() -> None:
         Ratio("best", over, np.array([[0.0, 1.0, 9.0], [0.75, 0.0, 9.0]])),
         Ratio("0/0", over, np.zeros(3), np.zeros(3), empty=1.0),
     ]
-    values = ratio_values(ratios, np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]))
+    values = Ratios(ratios).values(np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]))
 
     assert values[0].tolist() == [0.5, 4 / 9, 0.5, 1.0]
     assert values[1].tolist() == [0.25, 2 / 5, 0.75, 1.0]
@@ -56,8 +56,8 @@ def test_intervals_are_those_of_resampling_sample_by_sample() -> None:
     rng = np.random.default_rng(1)
     above, below = rng.integers(1, 50, 40).astype(float), rng.integers(50, 90, 40).astype(float)
     ratio = Ratio("cIoU", np.ones(40, bool), above, below)
-    point = ratio_values([ratio], np.ones((1, 40)))[0]
-    low, high = interval(np.vstack([ratio_values([ratio], w) for w in resample_counts(40, 1000, seed=5)]), point)
+    point = Ratios([ratio]).values(np.ones((1, 40)))[0]
+    low, high = interval(np.vstack([Ratios([ratio]).values(w) for w in resample_counts(40, 1000, seed=5)]), point)
 
     draws = np.random.default_rng(5).integers(40, size=(1000, 40))
     slow = sorted(sum(above[i] for i in draw) / sum(below[i] for i in draw) for draw in draws)
@@ -79,7 +79,7 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
     held = 0
     for _ in range(200):
         ratio = Ratio("mean", np.ones(100, bool), (rng.random(100) < 0.5).astype(float))
-        point = ratio_values([ratio], np.ones((1, 100)))[0]
-        low, high = interval(np.vstack([ratio_values([ratio], w) for w in resample_counts(100, 300, seed=0)]), point)
+        point = Ratios([ratio]).values(np.ones((1, 100)))[0]
+        low, high = interval(np.vstack([Ratios([ratio]).values(w) for w in resample_counts(100, 300, seed=0)]), point)
         held += low[0] <= 0.5 <= high[0]
     assert 180 <= held <= 199

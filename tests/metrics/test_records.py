@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gensegcli.errors import GensegError
@@ -35,6 +35,7 @@ def through_json(value: Any) -> Any:
     return orjson.loads(orjson.dumps(value))
 
 
+@settings(max_examples=30)
 @given(st.lists(cases(), min_size=1, max_size=5), st.sampled_from(sorted(PROTOCOLS)), st.booleans())
 def test_scores_and_summaries_survive_json(some: list[Case], name: str, foreground: bool) -> None:
     protocol = PROTOCOLS[name]

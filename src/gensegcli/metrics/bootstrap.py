@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 CELLS = 1 << 15
 """Resamples × samples at a time: few enough to stay in a processor's cache."""
@@ -48,6 +48,21 @@ class Ratio:
         return np.divide(above, below, out=np.full(len(sums), self.empty), where=below > 0)
 
 
+class Ratios:
+    """Several metrics of the same samples, side by side."""
+
+    def __init__(self, ratios: Iterable[Ratio]) -> None:
+        self._ratios = tuple(ratios)
+        columns = [ratio.sums() for ratio in self._ratios]
+        self._cuts = np.cumsum([len(rows) for rows in columns])[:-1]
+        self._columns = np.vstack(columns).T
+
+    def values(self, weights: np.ndarray) -> np.ndarray:
+        """Each metric (b m) where the samples count as often as `weights` (b n) says."""
+        totals = np.split(weights @ self._columns, self._cuts, axis=1)
+        return np.stack([ratio.value(sums) for ratio, sums in zip(self._ratios, totals, strict=True)], axis=1)
+
+
 def resample_counts(samples: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each sample is drawn in each resample: float arrays (b n), b rows at a time, `resamples` in all."""
     rng = np.random.default_rng(seed)
@@ -56,13 +71,6 @@ def resample_counts(samples: int, resamples: int, seed: int) -> Iterator[np.ndar
         rows = min(most, resamples - start)
         drawn = rng.integers(samples, size=(rows, samples)) + samples * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * samples).reshape(rows, samples).astype(float)
-
-
-def ratio_values(ratios: Sequence[Ratio], weights: np.ndarray) -> np.ndarray:
-    """Each metric (b m) where the samples count as often as `weights` (b n) says."""
-    columns = [ratio.sums() for ratio in ratios]
-    totals = np.split(weights @ np.vstack(columns).T, np.cumsum([len(rows) for rows in columns])[:-1], axis=1)
-    return np.stack([ratio.value(sums) for ratio, sums in zip(ratios, totals, strict=True)], axis=1)
 
 
 def interval(resampled: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -66,24 +66,19 @@ def overlap(
     >>> overlap(rle.encode(np.eye(2, dtype=bool)), rle.encode(np.ones((2, 2), bool)))
     Overlap(intersection=2, union=4, predicted=2, true=4)
     """
-    size = _size(true)
-    _check_size("predicted", predicted, size)
-    masks = [predicted, true]
+    _check_size("predicted", predicted, _size(true))
     if ignore is not None:
-        _check_size("ignore", ignore, size)
-        masks.append(ignore)
-    if any(isinstance(mask, np.ndarray) for mask in masks):
-        masks = [rle.decode(mask) if isinstance(mask, Rle) else mask.astype(bool, copy=False) for mask in masks]
-    predicted, true, *rest = masks
-    if rest and ignored is IgnoreRule.FOREGROUND:
-        true = _either(true, rest.pop())
+        _check_size("ignore", ignore, _size(true))
+    if any(isinstance(mask, np.ndarray) for mask in (predicted, true, ignore)):
+        predicted, true = _pixels(predicted), _pixels(true)
+        ignore = None if ignore is None else _pixels(ignore)
+    if ignore is not None and ignored is IgnoreRule.FOREGROUND:
+        true, ignore = _either(true, ignore), None
     shared = _both(predicted, true)
-    counted = [_area(shared), _area(predicted), _area(true)]
-    if rest:
-        counted = [
-            area - _area(_both(mask, rest[0])) for area, mask in zip(counted, (shared, predicted, true), strict=True)
-        ]
-    intersection, predicted_area, true_area = counted
+    areas = [_area(shared), _area(predicted), _area(true)]
+    if ignore is not None:
+        areas = [area - _area(_both(mask, ignore)) for area, mask in zip(areas, (shared, predicted, true), strict=True)]
+    intersection, predicted_area, true_area = areas
     return Overlap(intersection, predicted_area + true_area - intersection, predicted_area, true_area)
 
 
@@ -109,6 +104,10 @@ def _check_size(name: str, mask: Mask, size: Size) -> None:
             f"{name} mask: {size.width}x{size.height} expected, {found.width}x{found.height} found",
             hint="masks are compared at the resolution of the picture; was one of them resized?",
         )
+
+
+def _pixels(mask: Mask) -> np.ndarray:
+    return rle.decode(mask) if isinstance(mask, Rle) else mask.astype(bool, copy=False)
 
 
 def _both(a: Mask, b: Mask) -> Mask:

@@ -49,6 +49,11 @@ def score_sample(truth: Truth, guess: Guess, protocol: Protocol, *, foreground: 
             counts = overlap(*masks, ignore=truth.ignore, ignored=protocol.ignore)
         except GensegError as error:
             raise GensegError(f"sample {truth.id}: {error.message}", hint=error.hint) from None
+    box_iou = enclosing = None
+    if not truth.no_target:
+        box_iou = matched_iou(boxes, truth.boxes, inclusive=protocol.inclusive_boxes)
+        alone = len(boxes) == len(truth.boxes) == 1
+        enclosing = box_iou if alone else enclosing_iou(boxes, truth.boxes, inclusive=protocol.inclusive_boxes)
     return SampleScore(
         id=truth.id,
         image=truth.image,
@@ -64,10 +69,8 @@ def score_sample(truth: Truth, guess: Guess, protocol: Protocol, *, foreground: 
         true_area=counts.true if masks else None,
         predicted_area=counts.predicted if masks else None,
         iou=_iou(counts, truth, guess, protocol) if masks else None,
-        box_iou=None if truth.no_target else matched_iou(boxes, truth.boxes, inclusive=protocol.inclusive_boxes),
-        enclosing_box_iou=(
-            None if truth.no_target else enclosing_iou(boxes, truth.boxes, inclusive=protocol.inclusive_boxes)
-        ),
+        box_iou=box_iou,
+        enclosing_box_iou=enclosing,
         true_boxes=truth.boxes,
         predicted_boxes=boxes,
         box_scores=box_scores,

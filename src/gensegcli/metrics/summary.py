@@ -15,7 +15,7 @@ import numpy as np
 from gensegcli.errors import GensegError
 from gensegcli.metrics.average_precision import NAMES as AP_NAMES
 from gensegcli.metrics.average_precision import BoxMatches, ImageBoxes, average_precision, match_boxes
-from gensegcli.metrics.bootstrap import Ratio, interval, ratio_values, resample_counts
+from gensegcli.metrics.bootstrap import Ratio, Ratios, interval, resample_counts
 from gensegcli.metrics.foreground import mean_of_curve
 from gensegcli.metrics.protocols import BoxScore, NoTarget
 from gensegcli.metrics.records import Composition, Estimate, ForegroundScore, SizeClass, Summary
@@ -204,7 +204,7 @@ def _estimates(
 ) -> dict[str, Estimate]:
     """Every metric that has samples to stand on; AP where there are matches."""
     ratios = [ratio for ratio in _ratios(columns, protocol) if ratio.over.any()]
-    names = [ratio.name for ratio in ratios]
+    together, names = Ratios(ratios), [ratio.name for ratio in ratios]
     sizes = [int(ratio.over.sum()) for ratio in ratios]
     counted = _counted(columns, protocol)
     if matches is not None:
@@ -213,7 +213,7 @@ def _estimates(
         sizes += [int(counted.sum())] * len(AP_NAMES)
 
     def values(weights: np.ndarray) -> np.ndarray:
-        found = ratio_values(ratios, weights)
+        found = together.values(weights)
         return found if matches is None else np.hstack([found, average_precision(matches, weights[:, counted])])
 
     point = values(np.ones((1, len(columns))))
