@@ -172,28 +172,43 @@ def test_the_same_relative_name_of_another_picture_is_another_question(
 def test_an_answer_outlives_its_picture_and_only_the_overlay_fails(
     tmp_path: Path, photos: Path, loader: Callable[[], Pipeline]
 ) -> None:
-    """The picture vanishes between its answer and its overlay; masks need no picture, so they are there."""
+    """The picture is gone when its overlay is asked for; masks need no picture, so they are there."""
     run = tmp_path / "run"
     request = Request("1", str(photos / "0.png"), "dog")
-
-    class Vanishing(Exporter):
-        def needs_picture(self, prediction: Prediction, *, renew: bool = True) -> bool:
-            (photos / "0.png").unlink(missing_ok=True)
-            return super().needs_picture(prediction, renew=renew)
-
-    for recorded in (False, True):
-        with RunFolder(run, {}) as folder:
-            exporter = Vanishing(run, ["overlay", "png"])
-            (outcome,) = Batch([request], folder, exporter).run(_never if recorded else loader)
-            assert isinstance(outcome.value, Failure)
-            assert "no such file" in outcome.value.error
-            assert folder.records.done_ids() == {"1"}
-            assert folder.failed.done_ids() == {"1"}
+    with RunFolder(run, {}) as folder:
+        list(Batch([request], folder).run(loader))
+    (photos / "0.png").unlink()
+    with RunFolder(run, {}) as folder:
+        (outcome,) = Batch([request], folder, Exporter(run, ["overlay", "png"])).run(_never)
+        assert isinstance(outcome.value, Failure)
+        assert "no such file" in outcome.value.error
+        assert folder.records.done_ids() == {"1"}
+        assert folder.failed.done_ids() == {"1"}
     assert len(list((run / "png").iterdir())) == 1
     with RunFolder(run, {}) as folder:
         (outcome,) = Batch([request], folder, Exporter(run, ["png", "rle", "geojson", "coco"])).run(_never)
     assert isinstance(outcome.value, Prediction)
     assert len(list((run / "geojson").iterdir())) == 1
+
+
+def test_a_picture_is_read_once_for_answer_and_overlay(
+    tmp_path: Path, photos: Path, loader: Callable[[], Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture may be behind an address: it is gone from there as soon as it was fetched."""
+    fetched = []
+
+    def fetch_once(address: str, **_: object) -> bytes:
+        fetched.append(address)
+        return (photos / "3.png").read_bytes()
+
+    monkeypatch.setattr("gensegcli.images.download", fetch_once)
+    requests = list(expand_requests(["http://127.0.0.1:9/a.png"], ["dog"]))
+    with RunFolder(tmp_path / "run", {}) as folder:
+        exporter = Exporter(tmp_path / "run", ["overlay"])
+        (outcome,) = Batch(requests, folder, exporter).run(loader)
+    assert isinstance(outcome.value, Prediction)
+    assert exporter.paths(outcome.value)["overlay"].is_file()
+    assert fetched == ["http://127.0.0.1:9/a.png"]
 
 
 # ---------------------------------------------------------------- several completions

@@ -91,12 +91,12 @@ class Batch:
         waiting = self._waiting()
         for item in waiting:
             if isinstance(item, Request):
-                stream = load().predict_many(chain([item], waiting))
+                stream = load().predict_pictures(chain([item], waiting))
                 with closing(stream):  # a reader that leaves, or a full disk, must stop the engines too
-                    for value in stream:
-                        yield from self._take(value)
+                    for value, picture in stream:
+                        yield from self._take(value, picture)
             else:
-                yield from self._take(item)
+                yield from self._take(item, None)
         if self._exporter is not None and self._folder is not None:
             self._exporter.close(from_json(record) for record in self._folder.records)
 
@@ -138,7 +138,7 @@ class Batch:
     def _ids(self, request: Request) -> list[str]:
         return [request.id, *(f"{request.id}#{number}" for number in range(1, self._n))]
 
-    def _take(self, value: Prediction | Failure) -> list[Outcome]:
+    def _take(self, value: Prediction | Failure, picture: Image | None) -> list[Outcome]:
         """What the stream gave, settled as soon as a question is whole."""
         if isinstance(value, Failure):
             self._under_way.popleft()
@@ -148,10 +148,10 @@ class Batch:
             return []
         whole, self._drawn = self._drawn, []
         request = self._under_way.popleft()
-        return [self._settle(prediction, request) for prediction in whole]
+        return [self._settle(prediction, request, picture) for prediction in whole]
 
-    def _settle(self, value: Prediction, request: _UnderWay) -> Outcome:
-        problem = self._export(value, request)
+    def _settle(self, value: Prediction, request: _UnderWay, picture: Image | None) -> Outcome:
+        problem = self._export(value, request, picture)
         if self._folder is not None and not request.recorded:
             stamp = {} if request.stamp is None else {"picture": request.stamp._asdict()}
             self._folder.records.append({**to_json(value), **stamp}, replace=True)
@@ -161,13 +161,13 @@ class Batch:
             )
         return Outcome(value, request.recorded)
 
-    def _export(self, value: Prediction, request: _UnderWay) -> GensegError | None:
+    def _export(self, value: Prediction, request: _UnderWay, picture: Image | None) -> GensegError | None:
         """Write the files that are wanted and not there; what keeps those that show the picture from being made."""
         exporter = self._exporter
         if exporter is None or not exporter.paths(value) or (request.recorded and exporter.is_complete(value)):
             return None
-        picture, problem = None, None
-        if exporter.needs_picture(value, renew=not request.recorded):
+        problem = None
+        if picture is None and exporter.needs_picture(value, renew=not request.recorded):
             try:
                 picture = self._picture(request.image)
             except GensegError as error:  # gone since it was answered

@@ -8,6 +8,7 @@ segmenter work at the same time and memory stays bounded however long the batch 
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain, groupby
 from time import perf_counter
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Self
+
+    from PIL.Image import Image
 
     from gensegcli.dialects.base import Dialect
     from gensegcli.families import PolicyEntry
@@ -168,6 +171,14 @@ class Pipeline:
             GensegError: the engine as a whole cannot go on (server down, …), after what was finished before.
             Exception: anything else is a bug in some stage and arrives here with its traceback.
         """
+        with closing(self.predict_pictures(requests)) as stream:
+            for outcome, _ in stream:
+                yield outcome
+
+    def predict_pictures(
+        self, requests: Iterable[Request | Prediction | Failure]
+    ) -> Generator[tuple[Prediction | Failure, Image | None], None, None]:
+        """As `predict_many`, each outcome with its decoded picture: None where none was read."""
         return self._stream(requests, lambda jobs: _whole_questions(jobs, self._segment(jobs, self.mode)))
 
     def predict_modes(
@@ -343,17 +354,20 @@ class Pipeline:
         )
 
 
-def _whole_questions(jobs: Sequence[Job], outcomes: Sequence[Prediction | Failure]) -> list[Prediction | Failure]:
-    """The outcomes of jobs; one failure in place of all predictions of a question that has one."""
-    questions: list[list[Prediction | Failure]] = []
+def _whole_questions(
+    jobs: Sequence[Job], outcomes: Sequence[Prediction | Failure]
+) -> list[tuple[Prediction | Failure, Image | None]]:
+    """The outcomes of jobs with their pictures; one failure in place of all predictions of a question that has one."""
+    questions: list[list[tuple[Prediction | Failure, Image | None]]] = []
     for job, outcome in zip(jobs, outcomes, strict=True):
         if job.number == 0:
             questions.append([])
-        questions[-1].append(outcome)
-    whole: list[Prediction | Failure] = []
+        questions[-1].append((outcome, job.picture.image if job.picture else None))
+    whole = []
     for question in questions:
-        failed = [outcome for outcome in question if isinstance(outcome, Failure)]
-        whole += [replace(failed[0], id=question[0].id)] if failed and len(question) > 1 else question
+        failed = [outcome for outcome, _ in question if isinstance(outcome, Failure)]
+        first, picture = question[0]
+        whole += [(replace(failed[0], id=first.id), picture)] if failed and len(question) > 1 else question
     return whole
 
 
