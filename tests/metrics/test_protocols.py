@@ -68,6 +68,28 @@ def test_variants_are_recorded_as_what_they_are() -> None:
     }
 
 
+WORDS = {
+    Sentences.FIRST: "the first sentence of a reference",
+    Sentences.EVERY: "every sentence",
+    NoTarget.APART: "apart",
+    NoTarget.BY_FLAG: "IoU by the flag",
+    NoTarget.BY_PIXELS: "by pixels",
+    IgnoreRule.EXCLUDED: "leave both masks",
+    IgnoreRule.FOREGROUND: "become foreground",
+}
+
+
+def test_the_page_shows_the_table(project_root: Path) -> None:
+    page = (project_root / "docs" / "metrics.md").read_text(encoding="utf-8")
+    shown = [line for line in page.splitlines() if line.startswith(tuple(f"| `{name}` |" for name in PROTOCOLS))]
+
+    assert shown == [
+        f"| `{one.name}` | {WORDS[one.sentences]} | {WORDS[one.no_target]} | {WORDS[one.ignore]} "
+        f"| {one.zero_over_zero:g} | {one.smoothing:g} | {one.mean_name} |"
+        for one in PROTOCOLS.values()
+    ]
+
+
 def test_no_code_branches_by_a_protocols_name() -> None:
     folder = Path(gensegcli.metrics.__path__[0])
     for path in folder.glob("*.py"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from tests.metrics.oracle import Case
 from tests.metrics.test_average_precision import official
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gensegcli.metrics.records import SampleScore, Summary
 
 NAMES = sorted(PROTOCOLS)
@@ -225,6 +228,26 @@ def test_boxes_alone_have_box_metrics_alone_and_a_mixture_is_an_error() -> None:
     assert not {"cIoU", "mIoU", "P@0.5", "target mIoU"} & set(found)
     with pytest.raises(GensegError, match="1 of 2 samples have no masks to score, the others have"):
         summarise([*boxes, *scored([RIGHT])], protocol)
+
+
+def test_the_page_names_every_metric(project_root: Path) -> None:
+    protocol = replace(PROTOCOLS["genseg"], tiny_area=4)
+    rows = [
+        score_sample(one.truth(name), one.guess(name, think=True), protocol, foreground=True)
+        for name, one in (("a", RIGHT), ("b", ABSTAINED))
+    ]
+    found = summarise(rows, protocol, resamples=0)
+    page = (project_root / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = page.partition("## Metrics")[2].partition("## Intervals")[0]
+
+    unnamed = [
+        name
+        for name in found.metrics
+        for shown in [re.sub(r"< \d+", "< n", re.sub("measure .*", "measure …", name))]
+        if f"`{shown}`" not in table and not name.startswith("P@")
+    ]
+    assert not unnamed
+    assert all(f"`{group}`" in page for group in found.groups)
 
 
 def test_scores_that_cannot_be_summarised() -> None:

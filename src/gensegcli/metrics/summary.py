@@ -41,7 +41,7 @@ def summarise(
     than the AP of the samples that have them.
 
     Args:
-        scores: one for each sample; read once, and kept as a few hundred bytes each.
+        scores: one for each sample; read once, and kept as about a kilobyte each.
         protocol: the one they were made under.
         named: further groups by their samples' ids, for example clean and overlap; ids that were not scored are of no
             matter, and a group without a scored one is left out.
