@@ -90,7 +90,8 @@ def run(request: Request, *, restart: bool, dry_run: bool, json: bool, quiet: bo
     missing = max(result.missing for result in results)
     if missing and not quiet:
         console.say(f"{missing:,} samples without a prediction count as empty answers; none is left out")
-    say(f"in {evaluation.folder}")
+    rates = [f"{name} {rate:.3g}" for name, rate in results[0].speed.items()]
+    say(f"{', '.join(rates)} samples/s; in {evaluation.folder}" if rates else f"in {evaluation.folder}")
     return ExitCode.SOME_FAILED if watch.failed else ExitCode.DONE
 
 

@@ -20,6 +20,7 @@ from gensegcli.errors import ExitCode, GensegError
 from gensegcli.geometry import rle
 from gensegcli.geometry.boxes import clamp, pixel_to_grid
 from gensegcli.images import read_image
+from gensegcli.manifests import reading
 from gensegcli.predictions import from_json
 from gensegcli.prep.store import file_digest
 from gensegcli.records import (
@@ -107,21 +108,22 @@ class Given:
 
     @property
     def digest(self) -> str:
-        """Of the content."""
+        """Of the content.
+
+        Raises:
+            GensegError: it cannot be read.
+        """
         files = _pictures(self.path) if self.path.is_dir() else [self.path]
-        return digest([(file.name, file_digest(file)) for file in files])
+        with reading(str(self.path)):
+            return digest([(file.name, file_digest(file)) for file in files])
 
     # ---------------------------------------------------------------- forms
 
     def _found(self) -> Iterator[_Found]:
         if self.path.is_dir():
             return self._png_masks()
-        try:
-            with self.path.open("rb") as stream:
-                start = stream.read(256).lstrip()[:1]
-        except OSError as error:
-            message = f"{self.path}: cannot be read ({error.strerror})"
-            raise GensegError(message, code=ExitCode.NOT_FOUND) from error
+        with reading(str(self.path)), self.path.open("rb") as stream:
+            start = stream.read(256).lstrip()[:1]
         if start == b"[":
             return self._coco_results()
         if start == b"{":

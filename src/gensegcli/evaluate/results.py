@@ -116,7 +116,7 @@ class EvalRun:
         Raises:
             GensegError: it is not where it was.
         """
-        return open_set(Path(_read_json(self.folder / DATA)["path"]))
+        return open_set(Path(read_json(self.folder / DATA)["path"]))
 
     def rows(self, result: Result, ids: Collection[str] | None = None) -> Iterator[Row]:
         """Samples with what was predicted and how that scored, in the order of the samples: those named, or all.
@@ -145,7 +145,7 @@ def read_run(folder: Path) -> EvalRun:
             hint="run the same `genseg eval` again to end it" if begun else "make one with `genseg eval`",
             code=ExitCode.NOT_FOUND,
         )
-    return EvalRun(folder, _read_json(folder / "run.json"), read_results(path))
+    return EvalRun(folder, read_json(folder / "run.json"), read_results(path))
 
 
 def read_results(path: Path) -> tuple[Result, ...]:
@@ -155,7 +155,7 @@ def read_results(path: Path) -> tuple[Result, ...]:
         GensegError: missing, or not of this form; the message names the field.
     """
     try:
-        return _RESULTS.validate_python(_read_json(path))
+        return _RESULTS.validate_python(read_json(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -194,7 +194,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         raise GensegError(f"{path}: cannot be read ({error.strerror})", code=ExitCode.NOT_FOUND) from error
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        GensegError: missing, or no JSON.
+    """
     try:
         return orjson.loads(path.read_bytes())
     except OSError as error:

