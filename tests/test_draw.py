@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from gensegcli import fonts
-from gensegcli.draw import _INK, _MUTED, _NO_TARGET, _PAPER, _REFUSAL, PALETTE, _contrast, overlay
+from gensegcli.draw import _INK, _MUTED, _NO_TARGET, _PAPER, _REFUSAL, PALETTE, _contrast, _verdict, overlay
 from gensegcli.records import Refusal, RefusalKind
 from tests.made import made_prediction
 
@@ -167,3 +168,12 @@ def test_without_system_fonts_accents_are_dropped_and_nothing_else(monkeypatch: 
         fonts._best.cache_clear()
     assert text == "naive Nandu, 圆"
     assert font.getname()[0] == fonts.set_in("plain", 20)[1].getname()[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "segmenter", "shown"),
+    [("a/policy", "b/sam", "1 object · a/policy · b/sam"), ("demo", "demo", "1 object · demo")],
+)
+def test_the_caption_names_each_model_once(policy: str, segmenter: str, shown: str) -> None:
+    prediction = replace(made_prediction([square(700, 500)]), model=policy, segmenter=segmenter)
+    assert _verdict(prediction) == (shown, None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gensegcli.families import BUNDLED
 from gensegcli.geometry.masks import mask_iou
 from gensegcli.predictions import union_mask
 from gensegcli.sources.scenes import SIZES, draw_scene, refer
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from gensegcli.sources.scenes import Reference, Scene
 
 QUESTIONS, NOT_THERE = 6, 2
+
+RIGHT = 0.5
+"""Least IoU of an answer that counts as right."""
+
+_ROW = re.compile(r"^\| (?P<measure>[^|]+?)(?:, %)? \| (?P<value>[0-9.]+)", re.MULTILINE)
 
 
 def demo_task(seed: int) -> tuple[Scene, list[Reference]]:
@@ -49,3 +56,13 @@ def overlap(prediction: Prediction, scene: Scene, reference: Reference) -> float
     if prediction.refusal is not None:
         return 0.0
     return mask_iou(union_mask(prediction), truth)
+
+
+def measured() -> str:
+    """What the bundled models were measured to do, in a sentence with the numbers of the policy's model card."""
+    card = (BUNDLED / "policy" / "README.md").read_text(encoding="utf-8")
+    scores = {row["measure"]: row["value"] for row in _ROW.finditer(card)}
+    return (
+        f"on {scores['scenes (with target / without)']} scenes it never saw, this miniature has a mIoU of "
+        f"{scores['target mIoU']} % where the target is there, and says so in {scores['no-target accuracy']} % where it is not"
+    )

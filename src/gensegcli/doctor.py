@@ -11,18 +11,16 @@ import threading
 import urllib.request
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import gensegcli
 from gensegcli.checkpoints import hub_cache, offline
 from gensegcli.download import public_form
 from gensegcli.errors import GensegError
-from gensegcli.models import resolve_policy, resolve_segmenter
+from gensegcli.models import DEFAULT_POLICY, resolve_policy, resolve_segmenter
 from gensegcli.policy import available_backends
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PACKAGES = (
     "torch",
@@ -83,6 +81,7 @@ def examine() -> Report:
     demo = _demo(backends["transformers"].ready)
     checks = (
         demo,
+        _default(),
         *(Check(f"backend {s.name}", s.ready, s.detail, s.cure) for s in backends.values()),
         _sam2_meta(),
         _device(),
@@ -118,6 +117,21 @@ def _demo(engine: bool) -> Check:
     return Check("demo", True, "models bundled; genseg demo")
 
 
+def _default() -> Check:
+    """Whether the models that `genseg predict` takes unless told otherwise are on this machine."""
+    try:
+        policy = resolve_policy(DEFAULT_POLICY)
+        segmenter = resolve_segmenter(policy.entry.segmenter)
+    except GensegError as error:  # a damaged copy
+        return Check("default models", False, error.message, error.hint)
+    missing = [model for model in (policy, segmenter) if not model.cached]
+    if not missing:
+        return Check("default models", True, f"{DEFAULT_POLICY} and {policy.entry.segmenter} cached; genseg predict")
+    found = f"not cached: {', '.join(model.id for model in missing)}"
+    commands = " && ".join(f"hf download {model.repo}" for model in missing)
+    return Check("default models", False, found, f"{commands} (or wait for it at the first predict)")
+
+
 def _sam2_meta() -> Check:
     if importlib.util.find_spec("sam2") is None:
         return Check("segmenter sam2-meta", False, "not installed: sam2 (optional)", "pip install '.[sam2]'")
@@ -134,8 +148,22 @@ def _device() -> Check:
         return Check("GPU", True, ", ".join(f"{d.name} {d.total_memory / 2**30:.0f} GiB" for d in devices))
     if torch.backends.mps.is_available():
         return Check("GPU", True, "Apple (mps)")
+    found = f"none that torch {torch.__version__} can use; {os.cpu_count()} CPU cores"
+    if not _nvidia():
+        return Check("GPU", False, found, "small models run on the CPU; large ones: --base-url, a server with a GPU")
     cure = "install the NVIDIA driver" if torch.version.cuda else "install a torch build with CUDA"
-    return Check("GPU", False, f"none that torch {torch.__version__} can use; {os.cpu_count()} CPU cores", cure)
+    return Check("GPU", False, f"an NVIDIA one, but {found}", cure)
+
+
+def _nvidia() -> bool:
+    """Whether there is such a card, as far as the system tells: its driver's tool, or the bus (Linux)."""
+    if shutil.which("nvidia-smi"):
+        return True
+    classes = ((path / "vendor", path / "class") for path in Path("/sys/bus/pci/devices").glob("*"))
+    return any(
+        vendor.read_text().strip() == "0x10de" and kind.read_text().startswith("0x03")  # NVIDIA, display controller
+        for vendor, kind in classes
+    )
 
 
 def _hub() -> Check:

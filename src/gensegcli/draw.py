@@ -240,7 +240,8 @@ def _verdict(prediction: Prediction) -> tuple[str, Colour | None]:
     if prediction.no_target:
         return "No target: nothing in the picture matches", _NO_TARGET
     count = len(prediction.instances)
-    return f"{count} object{'s' if count != 1 else ''} · {prediction.model} · {prediction.segmenter}", None
+    models = " · ".join(dict.fromkeys((prediction.model, prediction.segmenter)))
+    return f"{count} object{'s' if count != 1 else ''} · {models}", None
 
 
 def _wrapped(text: str, font: FreeTypeFont, width: float, limit: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,37 @@ def test_doctor_says_so_of_an_endpoint_that_is_no_address(monkeypatch: pytest.Mo
     assert "not an address" in check.found
 
 
+def test_doctor_says_whether_the_default_models_are_cached(place: Path) -> None:
+    def default() -> doctor.Check:
+        return next(check for check in doctor.examine().checks if check.name == "default models")
+
+    missing = default()
+    assert not missing.ready
+    assert missing.found == "not cached: Qwen/Qwen3-VL-4B-Instruct, facebook/sam2-hiera-large"
+    assert missing.cure.startswith("hf download Qwen/Qwen3-VL-4B-Instruct && hf download facebook/sam2-hiera-large")
+    for repo, model_type in (("Qwen--Qwen3-VL-4B-Instruct", "qwen3_vl"), ("facebook--sam2-hiera-large", "sam2_video")):
+        folder = place / "hub" / f"models--{repo}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("0" * 40)
+        (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        (folder / "snapshots" / ("0" * 40) / "config.json").write_text(json.dumps({"model_type": model_type}))
+        (folder / "snapshots" / ("0" * 40) / "model.safetensors").write_bytes(b"")
+    assert default().found == "qwen3-vl-4b and sam2-large cached; genseg predict"
+    assert default().ready
+
+
+@pytest.mark.parametrize("card", [False, True])
+def test_doctor_speaks_of_nvidia_only_where_there_is_such_a_card(monkeypatch: pytest.MonkeyPatch, card: bool) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "_nvidia", lambda: card)
+    check = doctor._device()
+    assert not check.ready
+    assert check.cure
+    assert ("NVIDIA" in f"{check.found} {check.cure}") is card
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_demo_asks_for_what_is_there_and_for_what_is_not(seed: int) -> None:
     scene, references = demo_task(seed)
@@ -124,6 +156,13 @@ def test_the_demo_runs_and_is_labelled_as_what_it_is(genseg: Callable[..., Any],
     assert head.split() == ["query", "answer", "truth", "IoU"]
     assert len(rows) == 6
     assert "trained on generated scenes" in result.stderr
+    right = sum(float(row.split()[-1]) >= 0.5 for row in rows)
+    closing = result.stderr.splitlines()[-2]
+    assert closing.startswith(f"{right} of 6 answers are right (IoU of at least 0.5); on 1000 scenes it never saw")
+    card = (BUNDLED / "policy" / "README.md").read_text(encoding="utf-8")
+    for measure, shown in (("target mIoU", "mIoU of {} %"), ("no-target accuracy", "says so in {} %")):
+        (value,) = re.findall(rf"^\| {measure}, % \| ([0-9.]+)", card, re.MULTILINE)
+        assert shown.format(value) in closing
     overlays = list((place / "runs" / "demo" / "overlay").iterdir())
     assert len(overlays) == 6
     for path in overlays:

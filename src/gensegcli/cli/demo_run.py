@@ -12,7 +12,7 @@ from gensegcli.atomic import replacing, saving
 from gensegcli.cli import console
 from gensegcli.cli.outcomes import formatter, verdict
 from gensegcli.cli.tables import table
-from gensegcli.demo import demo_task, overlap
+from gensegcli.demo import RIGHT, demo_task, measured, overlap
 from gensegcli.errors import GensegError
 from gensegcli.exports import Exporter
 from gensegcli.records import Failure
@@ -40,6 +40,7 @@ def run(out: Path, *, seed: int, json: bool, quiet: bool) -> None:
         picture.save(stream, format="PNG")
     exporter = Exporter(out, ["overlay"])
     rows: list[tuple[object, ...]] = []
+    right = 0
     started = perf_counter()
     text = formatter(json=True)
     with console.data_stream() as data, gensegcli.load("demo", max_tokens=512, on_phase=tell) as pipeline:
@@ -52,8 +53,11 @@ def run(out: Path, *, seed: int, json: bool, quiet: bool) -> None:
             if json:
                 data.write(text(prediction))
             truth = f"{len(reference.matches)} there" if reference.matches else "not there"
-            rows.append((prediction.query, verdict(prediction), truth, f"{overlap(prediction, scene, reference):.2f}"))
+            iou = overlap(prediction, scene, reference)
+            right += iou >= RIGHT
+            rows.append((prediction.query, verdict(prediction), truth, f"{iou:.2f}"))
         done = perf_counter()
         if not json:
             data.write(table(("query", "answer", "truth", "IoU"), rows))
+    tell(f"{right} of {len(rows)} answers are right (IoU of at least {RIGHT}); {measured()}")
     tell(f"loaded in {loaded - started:.1f} s, answered in {done - loaded:.1f} s; overlays in {out / 'overlay'}")
