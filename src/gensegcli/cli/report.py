@@ -24,7 +24,10 @@ class Form(StrEnum):
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders that `genseg eval` wrote.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders that `genseg eval` or `genseg train` wrote.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -43,20 +46,24 @@ def report(
             help="Published numbers beside ours: genseg-r1, seg-zero, …, all; repeatable.",
         ),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=0, help="Pictures in each gallery of the HTML page.")] = 6,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Samples in each gallery of the HTML page; 0: none.")
+    ] = 6,
     intervals: Annotated[
         bool, typer.Option("--intervals/--no-intervals", help="95 % intervals in Markdown and LaTeX.")
     ] = True,
     quiet: opt.QuietOpt = False,
 ) -> None:
-    """Put evaluations side by side: tables with intervals, plots, and galleries of what went right and wrong.
+    """Put runs side by side: tables with intervals, plots, and galleries of what went right and wrong.
 
-    Runs over different data or under different protocols get tables of their own.
+    Evaluations over different data or under different protocols get tables of their own. Of training runs the report
+    shows learning curves and rollouts.
 
     Examples:
       genseg report runs/eval-refcocog-val-1a2b3c4d
       genseg report runs/eval-* --out report.html
       genseg report runs/eval-* --format latex --against genseg-r1
+      genseg report runs/train-* --out training.html
     """
     from gensegcli.cli.report_run import Task, run
 

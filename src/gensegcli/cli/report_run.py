@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from gensegcli.atomic import replacing, saving
 from gensegcli.cli import console
 from gensegcli.cli.report import Form
-from gensegcli.errors import GensegError, unknown_name
-from gensegcli.evaluate.report import formats
-from gensegcli.evaluate.report.page import Options, evaluation_page
+from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.evaluate.report import formats, training
+from gensegcli.evaluate.report.evaluation import Options, evaluation_page
 from gensegcli.evaluate.report.published import against
-from gensegcli.evaluate.report.sections import Section, sections
+from gensegcli.evaluate.report.sections import sections
+from gensegcli.evaluate.report.training import is_training
 from gensegcli.evaluate.results import read_run
 
 if TYPE_CHECKING:
@@ -53,10 +54,16 @@ def run(task: Task, *, quiet: bool) -> None:
     form = _form(task)
     against(task.compared)  # an unknown name is told before anything is read
     say = (lambda _text: None) if quiet else console.say
-    found = sections([read_run(folder) for folder in dict.fromkeys(task.runs)])
-    if not found:
-        raise GensegError(f"{task.runs[0]}: holds no results", hint="run the same `genseg eval` again")
-    text = _written(found, form, task, say)
+    folders = list(dict.fromkeys(task.runs))
+    for folder in folders:
+        if not folder.is_dir():
+            hint = "a run is a folder that `genseg eval` or `genseg train` wrote, by default below runs/"
+            raise GensegError(f"{folder}: no such folder", hint=hint, code=ExitCode.NOT_FOUND)
+    trained = [folder for folder in folders if is_training(folder)]
+    if trained and len(trained) < len(folders):
+        other = next(folder for folder in folders if folder not in trained)
+        raise GensegError(f"{trained[0]} is a training and {other} is not", hint="report them apart")
+    text = _training(trained, form, task) if trained else _evaluation(folders, form, task, say)
     if task.out is None:
         with console.data_stream() as stream:
             stream.write(text)
@@ -64,8 +71,7 @@ def run(task: Task, *, quiet: bool) -> None:
     data = text.encode("utf-8")
     with saving(task.out, hint="choose another file with --out"), replacing(task.out) as stream:
         stream.write(data)
-    results = sum(len(section.entries) for section in found)
-    say(f"{task.out}: {results} result{'s' if results != 1 else ''}, {len(data) / 1e6:.1f} MB")
+    say(f"{task.out}: {len(folders)} run{'s' if len(folders) != 1 else ''}, {len(data) / 1e6:.1f} MB")
 
 
 def _form(task: Task) -> Form:
@@ -78,7 +84,10 @@ def _form(task: Task) -> Form:
     return ENDINGS[task.out.suffix.lower()]
 
 
-def _written(found: Sequence[Section], form: Form, task: Task, say: Callable[[str], None]) -> str:
+def _evaluation(folders: Sequence[Path], form: Form, task: Task, say: Callable[[str], None]) -> str:
+    found = sections([read_run(folder) for folder in folders])
+    if not found:
+        raise GensegError(f"{folders[0]}: holds no results", hint="run the same `genseg eval` again")
     match form:
         case Form.HTML:
             return evaluation_page(found, Options(task.compared, task.samples, say))
@@ -91,5 +100,27 @@ def _written(found: Sequence[Section], form: Form, task: Task, say: Callable[[st
         case Form.LATEX:
             return formats.as_latex(found, task.compared, intervals=task.intervals)
         case Form.TABLE:
-            terminal = task.out is None and sys.stdout.isatty()
-            return formats.as_text(found, task.compared, width=shutil.get_terminal_size().columns if terminal else None)
+            return formats.as_text(found, task.compared, width=_width(task))
+
+
+def _training(folders: Sequence[Path], form: Form, task: Task) -> str:
+    runs = [training.read_training(folder) for folder in folders]
+    summaries = [training.summary(run) for run in runs]
+    match form:
+        case Form.HTML:
+            return training.training_page(runs, samples=task.samples > 0)
+        case Form.JSON:
+            return training.as_json(runs)
+        case Form.CSV:
+            return training.as_csv(runs)
+        case Form.MARKDOWN:
+            return formats.tables_as_markdown(summaries)
+        case Form.LATEX:
+            return formats.tables_as_latex(summaries)
+        case Form.TABLE:
+            return formats.tables_as_text(summaries, width=_width(task))
+
+
+def _width(task: Task) -> int | None:
+    """Of the terminal, if that is where the report goes."""
+    return shutil.get_terminal_size().columns if task.out is None and sys.stdout.isatty() else None

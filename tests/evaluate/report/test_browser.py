@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from PIL import Image
 
-from gensegcli.evaluate.report.page import Options, evaluation_page
+from gensegcli.evaluate.report.evaluation import Options, evaluation_page
 from gensegcli.evaluate.report.sections import sections
 from gensegcli.evaluate.results import read_run
 from tests.evaluate.report.runs import made_run
+from tests.evaluate.report.test_evaluation import HOSTILE
 from tests.evaluate.report.test_markup import Reader
-from tests.evaluate.report.test_page import HOSTILE
 
 if TYPE_CHECKING:
     from pathlib import Path

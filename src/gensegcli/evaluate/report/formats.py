@@ -97,8 +97,7 @@ def nothing_published(section: Section, compared: Sequence[str]) -> str | None:
 
 def as_text(sections: Sequence[Section], compared: Sequence[str] = (), *, width: int | None = None) -> str:
     """For a terminal of a width; without one as wide as the tables are, so that nothing is broken in a pipe."""
-    stream = io.StringIO()
-    console = Console(file=stream, width=width or 10_000, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    stream, console = _terminal(width)
     for line in _preface(sections):
         console.print(line + "\n")
     for section in sections:
@@ -106,12 +105,17 @@ def as_text(sections: Sequence[Section], compared: Sequence[str] = (), *, width:
         for line in _notes(section, compared):
             console.print(f"  note: {line}")
         for table in (tables.composition(section), *every_table(section, compared)):
-            console.print(f"\n{table.title}")
-            console.print(_rich(table))
-            for line in table.notes:
-                console.print(f"  {line}")
+            _print(console, table)
         console.print()
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).rstrip() + "\n"
+    return _trimmed(stream)
+
+
+def tables_as_text(found: Sequence[Table], *, width: int | None = None) -> str:
+    """Tables alone, for a terminal."""
+    stream, console = _terminal(width)
+    for table in found:
+        _print(console, table)
+    return _trimmed(stream)
 
 
 def as_markdown(sections: Sequence[Section], compared: Sequence[str] = (), *, intervals: bool = True) -> str:
@@ -121,13 +125,14 @@ def as_markdown(sections: Sequence[Section], compared: Sequence[str] = (), *, in
         parts.append(f"## {_md(section.title)}\n\n{_md(section.choice())} · {_md(section.common())}\n")
         parts += [f"- {_md(line)}" for line in _notes(section, compared)]
         for table in (tables.composition(section), *every_table(section, compared)):
-            rule = "|".join(["---", *("---:" for _ in table.head[1:])])
-            lines = [f"| {' | '.join(_md(name) for name in table.head)} |", f"|{rule}|"]
-            lines += [f"| {' | '.join(_md(text) for text in _texts(row, intervals=intervals))} |" for row in table.rows]
-            notes = [f"- {_md(line)}" for line in table.notes]
-            parts.append("\n".join(["", f"### {_md(table.title)}", "", *lines, *([""] if notes else []), *notes]))
+            parts += ["", *_markdown(table, intervals=intervals)]
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
+
+
+def tables_as_markdown(found: Sequence[Table]) -> str:
+    """Tables alone, for notes."""
+    return "\n".join(line for table in found for line in (*_markdown(table, intervals=True), "")).rstrip() + "\n"
 
 
 def as_latex(sections: Sequence[Section], compared: Sequence[str] = (), *, intervals: bool = True) -> str:
@@ -136,8 +141,16 @@ def as_latex(sections: Sequence[Section], compared: Sequence[str] = (), *, inter
     for section in sections:
         parts += ["", f"% {_tex(section.title)}", *(f"% note: {_tex(line)}" for line in _notes(section, compared))]
         shown = [tables.metrics(section, section.headline, "Headline metrics"), *comparisons(section, compared)]
-        parts += [_latex(section, table, intervals=intervals) for table in shown]
+        about = f": {section.title}, {section.choice()}."
+        parts += [_latex(table, about, intervals=intervals) for table in shown]
     return "\n".join(parts) + "\n"
+
+
+def tables_as_latex(found: Sequence[Table]) -> str:
+    """Tables alone, for papers."""
+    return (
+        "\n".join(["% needs \\usepackage{booktabs}", *(_latex(table, ".", intervals=True) for table in found)]) + "\n"
+    )
 
 
 # ---------------------------------------------------------------- for programs
@@ -226,6 +239,31 @@ def _text(cell: Cell, *, intervals: bool = True) -> str:
     return f"{value(cell)} [{ends[0]}, {ends[1]}]" if ends else value(cell)
 
 
+def _terminal(width: int | None) -> tuple[io.StringIO, Console]:
+    stream = io.StringIO()
+    wide = width or 10_000
+    return stream, Console(file=stream, width=wide, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _print(console: Console, table: Table) -> None:
+    console.print(f"\n{table.title}")
+    console.print(_rich(table))
+    for line in table.notes:
+        console.print(f"  {line}")
+
+
+def _trimmed(stream: io.StringIO) -> str:
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def _markdown(table: Table, *, intervals: bool) -> list[str]:
+    rule = "|".join(["---", *("---:" for _ in table.head[1:])])
+    lines = [f"### {_md(table.title)}", "", f"| {' | '.join(_md(name) for name in table.head)} |", f"|{rule}|"]
+    lines += [f"| {' | '.join(_md(text) for text in _texts(row, intervals=intervals))} |" for row in table.rows]
+    notes = [f"- {_md(line)}" for line in table.notes]
+    return [*lines, *([""] if notes else []), *notes]
+
+
 def _rich(table: Table) -> RichTable:
     cells = [cell for row in table.rows for cell in row.cells if cell is not None]
     turned = len(table.rows) <= SIDE_BY_SIDE and all(isinstance(cell, Estimate) for cell in cells)
@@ -247,11 +285,11 @@ def _tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in " ".join(text.split()))
 
 
-def _latex(section: Section, table: Table, *, intervals: bool) -> str:
+def _latex(table: Table, about: str, *, intervals: bool) -> str:
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_tex(table.title)}: {_tex(section.title)}, {_tex(section.choice())}.}}",
+        rf"\caption{{{_tex(table.title + about)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
         r"\toprule",
         rf"{' & '.join(map(_tex, table.head))} \\",

@@ -29,6 +29,8 @@ class Series:
 
     name: str
     points: Sequence[tuple[float, float]]
+    faint: Sequence[tuple[float, float]] = ()
+    """Points behind the line, of which it is a smoothed form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,8 @@ def axis_over(label: str, values: Sequence[float], *, from_zero: bool = False) -
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     low, high = min(finite), max(finite)
     low = min(low, 0.0) if from_zero else low
-    largest = max(abs(low), abs(high), 1.0)
-    if high - low <= 1e-9 * largest:
-        low, high = low - largest / 2, high + largest / 2
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
     step = 10.0 ** math.floor(math.log10((high - low) / 5))
     step *= min((factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6), default=10)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -69,6 +70,8 @@ def curves(title: str, series: Sequence[Series], x: Axis, y: Axis, *, diagonal: 
     if diagonal:
         drawn.append(_line(_x(x, x.low), _y(y, y.low), _x(x, x.high), _y(y, y.high), class_="guide"))
     for index, line in enumerate(series):
+        behind = {"class_": f"line faint s{index % COLOURS}"}
+        drawn += [element("polyline", points=_path(part, x, y), **behind) for part in _unbroken(line.faint)]
         style = {"class_": f"line s{index % COLOURS}", "stroke_dasharray": _DASHES[index % len(_DASHES)] or None}
         name = element("title", line.name)
         parts = list(_unbroken(line.points))
@@ -76,8 +79,7 @@ def curves(title: str, series: Sequence[Series], x: Axis, y: Axis, *, diagonal: 
             if len(part) == 1:
                 drawn.append(element("circle", name, cx=_x(x, part[0][0]), cy=_y(y, part[0][1]), r=2.5, **style))
             else:
-                path = " ".join(f"{number(_x(x, a))},{number(_y(y, b))}" for a, b in part)
-                drawn.append(element("polyline", name, points=path, **style))
+                drawn.append(element("polyline", name, points=_path(part, x, y), **style))
     return element("figure", figure(title, drawn), _legend(series) if len(series) > 1 else None, _caption(title))
 
 
@@ -86,8 +88,7 @@ def bubbles(title: str, series: Sequence[Series], x: Axis, y: Axis, sizes: Seque
     drawn: list[Child] = list(_axes(x, y))
     drawn.append(_line(_x(x, x.low), _y(y, y.low), _x(x, x.high), _y(y, y.high), class_="guide"))
     for index, (line, counts) in enumerate(zip(series, sizes, strict=True)):
-        path = " ".join(f"{number(_x(x, a))},{number(_y(y, b))}" for a, b in line.points)
-        drawn.append(element("polyline", points=path, class_=f"line thin s{index % COLOURS}"))
+        drawn.append(element("polyline", points=_path(line.points, x, y), class_=f"line thin s{index % COLOURS}"))
         largest = max(counts, default=1)
         for (a, b), count in zip(line.points, counts, strict=True):
             said = element("title", f"{line.name}: {b:.2f} at {a:.2f}, {count:,} samples")
@@ -236,6 +237,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, **attributes: str | None) 
 
 def _text(text: str, x: float, y: float, anchor: str, **attributes: str) -> Markup:
     return element("text", text, x=x, y=y, text_anchor=anchor, **attributes)
+
+
+def _path(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+    return " ".join(f"{number(_x(x, a))},{number(_y(y, b))}" for a, b in points)
 
 
 def _unbroken(line: Sequence[tuple[float, float]]) -> Iterator[list[tuple[float, float]]]:

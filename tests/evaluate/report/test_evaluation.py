@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gensegcli.evaluate.report import page as pages
-from gensegcli.evaluate.report.page import Options, evaluation_page
+from gensegcli.evaluate.report import evaluation
+from gensegcli.evaluate.report.evaluation import Options, evaluation_page
 from gensegcli.evaluate.report.sections import sections
 from gensegcli.evaluate.results import read_run
 from gensegcli.records import PromptMode
@@ -107,7 +107,7 @@ def test_the_style_sheet_asks_for_nothing() -> None:
 def test_pictures_stay_within_their_room(one: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = text
     pictures = sum(map(len, re.findall(r'src="(data:[^"]*)"', whole)))
-    monkeypatch.setattr(pages, "PICTURES", pictures // 2)
+    monkeypatch.setattr(evaluation, "PICTURES", pictures // 2)
     text = _page(one)
     kept = sum(map(len, re.findall(r'src="(data:[^"]*)"', text)))
     assert 0 < kept <= pictures // 2
