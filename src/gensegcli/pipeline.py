@@ -8,7 +8,7 @@ segmenter work at the same time and memory stays bounded however long the batch 
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import chain, groupby
 from time import perf_counter
@@ -37,8 +37,6 @@ from gensegcli.stream import Prefetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from PIL.Image import Image
 
@@ -55,7 +53,7 @@ SHUTDOWN = 10.0
 """Seconds to wait for a running batch when the caller goes away in the middle of a stream."""
 
 
-class Pipeline:
+class Pipeline(AbstractContextManager["Pipeline", None]):
     """A policy, its dialect and a segmenter, joined. Made by `gensegcli.load`; a context manager.
 
     Not for use from several threads at once: the engines behind it are not.
@@ -102,12 +100,7 @@ class Pipeline:
         self.batch_size, self.segmenter_batch = batch_size, segmenter_batch
         self.why, self.engine, self.notes = why, dict(engine or {}), tuple(notes)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,6 @@ from gensegcli.errors import ExitCode, GensegError
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
 SYNC_RECORDS = 256
 SYNC_SECONDS = 1.0
@@ -35,7 +33,7 @@ _SHOWN = 60
 _HINT = "nothing finished is lost: make room or choose another folder with --out, and run the same command again"
 
 
-class Records:
+class Records(AbstractContextManager["Records", None]):
     """An append-only JSONL file of objects with an `id`, open for one writer; other threads may read beside it.
 
     Raises:
@@ -56,12 +54,7 @@ class Records:
             raise
         self._unsynced, self._synced_at = 0, monotonic()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -151,7 +144,7 @@ class Records:
         return str(name)
 
 
-class RunFolder:
+class RunFolder(AbstractContextManager["RunFolder", None]):
     """The folder of one run: `run.json` (what is being run), its records, `failed.jsonl`; one writer at a time.
 
     Attributes:
@@ -190,12 +183,7 @@ class RunFolder:
             raise
         self._failed: Records | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -44,7 +44,7 @@ BACKENDS: dict[str, Callable[..., Segmenter]] = {
 
 _PACKAGES = {
     "sam2": {"torch": "local", "transformers": "local"},
-    "sam2-meta": {"torch": "local", "transformers": "local", "sam2": "sam2"},
+    "sam2-meta": {"torch": "local", "transformers": "local", "sam2": "sam2", "hydra": "sam2", "iopath": "sam2"},
 }
 """By backend: packages it imports, and the extra that brings each."""
 

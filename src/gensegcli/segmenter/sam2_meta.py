@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from sam2.sam2_image_predictor import SAM2ImagePredictor
+from sam2.utils.transforms import SAM2Transforms
 from transformers.image_utils import ChannelDimension
 
-from gensegcli.errors import ExitCode, GensegError
 from gensegcli.records import SegmentedMask
 from gensegcli.segmenter.encodings import EncodingCache
 from gensegcli.segmenter.sam2_load import default_device, load_model
 from gensegcli.segmenter.upsample import PIXELS_AT_ONCE
-
-try:
-    from sam2.sam2_image_predictor import SAM2ImagePredictor
-    from sam2.utils.transforms import SAM2Transforms
-except ImportError as error:
-    raise GensegError(
-        "the sam2-meta backend needs the sam2 package, which is not installed",
-        hint="install the extra: pip install '.[sam2]', or use the sam2 backend, which needs none",
-        code=ExitCode.ENVIRONMENT,
-    ) from error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
