@@ -14,7 +14,7 @@ from gensegcli.models import resolve_segmenter  # noqa: E402
 from gensegcli.records import Size  # noqa: E402
 from gensegcli.segmenter import load_segmenter  # noqa: E402
 from gensegcli.segmenter.sam2 import Sam2Segmenter  # noqa: E402
-from tests.segmenter.tiny import picture, prompt, random_prompts  # noqa: E402
+from tests.segmenter.tiny import assert_alike, picture, prompt, random_prompts  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +62,7 @@ def pairs(
 
 def assert_same(ours: Sequence[Sequence[SegmentedMask]], others: Sequence[Sequence[SegmentedMask]]) -> None:
     for mine, other in pairs(ours, others):
-        np.testing.assert_array_equal(mine.mask, other.mask)
+        assert_alike(mine.mask, other.mask)
         assert mine.score == pytest.approx(other.score, abs=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_matches_a_plain_call_of_the_library(
     for image, asked, masks in zip(images, prompts, found, strict=True):
         for one, mask in zip(asked, masks, strict=True):
             expected, score = plain_call(sam2, sam2_folder, image, one)
-            np.testing.assert_array_equal(mask.mask, expected)
+            assert_alike(mask.mask, expected)
             assert mask.score == pytest.approx(score, abs=1e-4)
             shares.add(round(float(expected.mean()), 2))
     # Not a comparison of twelve empty masks.
