@@ -108,5 +108,5 @@ def test_shown_commands_are_found_in_pipes_and_continued_lines() -> None:
 def test_the_readme_lists_every_command() -> None:
     from gensegcli.cli.app import COMMANDS
 
-    listed = re.findall(r"^\| `genseg (\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^\| `genseg ([\w-]+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)

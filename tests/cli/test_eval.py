@@ -116,6 +116,7 @@ def test_given_predictions_need_no_model(genseg: Callable[..., Any], place: Path
         (("--predictions", "empty.ids"), 2, "empty.ids: neither JSONL nor a list of COCO results"),
         (("--predictions", "alien.jsonl"), 4, "alien.jsonl: none of its 1 predictions is of a sample of the set"),
         (("--set", "eval.protocoll=gres"), 2, "unknown setting 'eval.protocoll'"),
+        (("--set", "predict.n=4", "--temperature", "0.7"), 2, "predict.n is 4: an evaluation scores one answer"),
         (("--limit", "0"), 2, "greater than or equal to 1"),
     ],
 )

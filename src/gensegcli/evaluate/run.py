@@ -18,6 +18,7 @@ from gensegcli.atomic import saving
 from gensegcli.config import digest
 from gensegcli.dialects import get_dialect
 from gensegcli.dialects.custom import with_prompt
+from gensegcli.errors import GensegError
 from gensegcli.evaluate.answers import RecordedAnswers, ask
 from gensegcli.evaluate.given import Given
 from gensegcli.evaluate.masks import segment
@@ -178,6 +179,7 @@ class Evaluation:
         Raises:
             GensegError: the folder holds another run; an engine cannot go on; the predictions given are not usable.
         """
+        _require_one_answer(self.settings.settings.predict.n)
         # Read as a whole first: a file that cannot be used leaves no run behind, and the mended one may take its place.
         given = self._read_given(stage) if self.given is not None and (restart or not self._has_given()) else None
         records = ANSWERS if self.given is None else f"{MASKS}/{GIVEN}/predictions.jsonl"
@@ -373,8 +375,9 @@ def evaluate_policy(
         on_failure: told of every sample that could not be asked; it counts as an empty answer.
 
     Raises:
-        GensegError: unknown protocol, no samples, or the engine as a whole cannot go on.
+        GensegError: unknown protocol, no samples, several completions a question, or the engine as a whole cannot go on.
     """
+    _require_one_answer(pipeline.sampling.n)
     rules = get_protocol(protocol)
     truths: deque[Truth] = deque()
 
@@ -392,6 +395,13 @@ def evaluate_policy(
                 yield score_sample(truths.popleft(), guess, rules, foreground=foreground)
 
     return summarise(scores(), rules, resamples=resamples)
+
+
+def _require_one_answer(n: int) -> None:
+    if n != 1:
+        raise GensegError(
+            f"predict.n is {n}: an evaluation scores one answer for each sample", hint="--set predict.n=1"
+        )
 
 
 def versions(stage: str) -> dict[str, str]:
