@@ -6,6 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gensegcli.errors import ExitCode
@@ -143,3 +147,25 @@ def test_groups_are_named_by_their_files(genseg: Callable[..., Any], place: Path
     groups = json.loads(result.stdout)[0]["summary"]["groups"]
     assert groups["clean"]["composition"]["samples"] == 4
     assert groups["overlap"]["composition"]["samples"] == 2
+
+
+def test_a_set_of_boxes_alone_has_box_metrics_alone(genseg: Callable[..., Any], place: Path) -> None:
+    """A Parquet file in the form of VisionReasoner-7K: boxes in pixels of the picture, no masks; one row means nothing."""
+    png = cv2.imencode(".png", np.zeros((840, 840, 3), np.uint8))[1].tobytes()
+    found = {"bbox_2d": [84, 168, 504, 588], "point_2d": [300, 400]}
+    rows = [
+        {"id": str(number), "problem": f"thing {number}", "solution": json.dumps(objects), "image": png}
+        for number, objects in enumerate(([found], []))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), place / "boxes.parquet")
+    answer = '[{"bbox_2d": [100, 200, 600, 700], "point_1": [300, 400], "point_2": [320, 400]}]'
+    texts = {"thing 0": answer, "thing 1": '{"no_target": true}'}
+    lines = [{"query": query, "text": f"<think>.</think><answer>{text}</answer>"} for query, text in texts.items()]
+    (place / "true.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = genseg("eval", "boxes.parquet", "--json", *SCRIPTED)
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads(result.stdout)[0]["summary"]["metrics"]
+    assert {"cIoU", "mIoU", "P@0.5"} & metrics.keys() == set()
+    assert {name: metrics[name]["value"] for name in ("box mIoU", "AP", "N-acc")} == pytest.approx(
+        {"box mIoU": 1.0, "AP": 1.0, "N-acc": 1.0}
+    )
