@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 
 from gensegcli.geometry.boxes import box_iou
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NAMES = ("AP", "AP50", "AP75")
 _THRESHOLDS = {"AP": slice(None), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 """Of COCO's ten, 0.50 to 0.95, those over which each is the mean."""
+
+_RECALLS = Params(iouType="bbox").recThrs
 
 _KEY = (1, 1)
 """pycocotools' image and category: each image is matched on its own."""
@@ -174,6 +176,3 @@ def _mean_precision(hits: np.ndarray, times: np.ndarray, seen: np.ndarray, neede
     places = np.searchsorted((true + start).ravel(), (needed + start).ravel()).reshape(rows, -1)
     places -= width * np.arange(rows)[:, None]
     return np.take_along_axis(best, np.minimum(places, width), axis=1).mean(axis=1)
-
-
-_RECALLS = COCOeval(iouType="bbox").params.recThrs
