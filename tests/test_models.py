@@ -433,3 +433,14 @@ def test_a_large_file_is_sampled_all_over(tmp_path: Path, monkeypatch: pytest.Mo
         (folder / "model.safetensors").write_bytes(changed)
         digests.add(checkpoints.content_digest(folder))
     assert len(digests) == 4
+
+
+def test_a_training_run_means_its_finished_model_else_its_newest_checkpoint(tmp_path: Path) -> None:
+    card = {"genseg": {"dialect": "genseg-neg"}}
+    write(tmp_path / "checkpoint-90", **card)
+    write(tmp_path / "checkpoint-100")  # was being written: its card comes last
+    write(tmp_path / "checkpoint-of-mine", **card)
+    found = resolve_policy(str(tmp_path))
+    assert (found.path, found.entry.dialect) == (tmp_path / "checkpoint-90", "genseg-neg")
+    write(tmp_path / "model", **card)
+    assert resolve_policy(str(tmp_path)).path == tmp_path / "model"

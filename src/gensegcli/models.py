@@ -65,6 +65,7 @@ POLICIES: dict[str, PolicyEntry] = {
             dialect="genseg-mini",
             parameters="3M",
             segmenter="demo",
+            max_tokens=512,  # the longest true answer has 230
         ),
         policy_entry("qwen3-vl-2b", "Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", parameters="2.1B"),
         policy_entry("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", parameters="4.4B"),
@@ -180,6 +181,7 @@ def resolve_policy(name: str) -> ResolvedPolicy:
         return _policy_from_table(name, POLICIES[name])
     folder = _local_folder(name)
     if folder is not None:
+        folder = _of_run(folder)
         entry, digest = _policy_from_folder(name, folder)
         return ResolvedPolicy(name, None, "main", folder, checkpoints.content_digest(folder), entry, digest)
     repo, wanted = _hub_id("model", name, POLICIES)
@@ -223,6 +225,19 @@ def _local_folder(name: str) -> Path | None:
     if name.startswith((".", "/", "~")) or path.is_absolute():
         raise GensegError(f"{name}: no such folder", code=ExitCode.NOT_FOUND)
     return None
+
+
+def _of_run(folder: Path) -> Path:
+    """The model in the folder of a training run: the finished one, else the newest checkpoint; else the folder itself.
+
+    A checkpoint's card is written after its weights: without one it was cut off.
+    """
+    if (folder / "config.json").is_file():
+        return folder
+    steps = {path.name.removeprefix("checkpoint-"): path for path in folder.glob("checkpoint-*")}
+    newest_first = sorted((step for step in steps if step.isdecimal()), key=int, reverse=True)
+    places = [folder / "model", *(steps[step] for step in newest_first)]
+    return next((place for place in places if (place / CARD).is_file()), folder)
 
 
 def _hub_id(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:

@@ -64,7 +64,7 @@ class Journal:
 
     def checkpoint(self, step: int) -> None:
         """Write down that a checkpoint is whole."""
-        self.write(CHECKPOINTS, {"step": step})
+        self.write(CHECKPOINTS, {"id": f"checkpoint-{step}", "step": step})
 
     def offending(self, step: int, what: str, facts: Any) -> GensegError:
         """Save what made training stop; the error to raise."""

@@ -1,0 +1,48 @@
+"""A prepared set of generated scenes, and settings under which the bundled miniature trains in a second a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gensegcli.config import resolve
+from gensegcli.prep.inputs import Inputs, read_raw
+from gensegcli.prep.recipe import resolve as resolve_recipe
+from gensegcli.prep.run import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gensegcli.config import Resolved
+
+SMALL = (
+    "train.prompts_per_step=2",
+    "train.num_generations=2",
+    "train.micro_batch=4",
+    "train.max_response_tokens=48",
+    "train.report_to=none",
+    "train.warmup_steps=0",
+    "train.save_steps=100",
+    "model.device=cpu",
+)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 prepared scenes, with masks and negative points."""
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    recipe = resolve_recipe("scenes", changes={"source.n": 24, "select.seed": 7})
+    prepare(recipe, read_raw(recipe, Inputs(folder)), folder)
+    return folder
+
+
+@pytest.fixture
+def small(scenes: Path) -> Callable[..., Resolved]:
+    """Settings of the demo preset on those scenes, two prompts with two completions a step; further ones on top."""
+
+    def settings(*assignments: str) -> Resolved:
+        return resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL, *assignments])
+
+    return settings

@@ -1,0 +1,186 @@
+"""Whole runs of the bundled miniature on a CPU: what is written, what a resumed run repeats, what stops one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import gensegcli
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.rewards import compose
+from gensegcli.rewards.compose import Term
+from gensegcli.train.run import Outcome, Plan, train
+from gensegcli.train.runs import METRICS, ROLLOUTS, checkpoints, read_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from gensegcli.config import Resolved
+
+    Small = Callable[..., Resolved]
+
+pytestmark = [
+    pytest.mark.slow,
+    # Of torch and transformers, about each other.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums in one order: equal runs are then equal to the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def _interrupt_at(step: int) -> Callable[[Mapping[str, Any]], None]:
+    def on_step(row: Mapping[str, Any]) -> None:
+        if row["step"] == step:  # told after the step has ended: the signal comes in the next one
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return on_step
+
+
+def _comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what depends on the clock."""
+    return [
+        {key: value for key, value in row.items() if key not in ("seconds", "phases", "tokens_per_second")}
+        for row in rows
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """Ten steps in one go."""
+    from gensegcli.config import resolve
+    from tests.train.conftest import SMALL
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    torch.set_num_threads(1)
+    settings = resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL])
+    return folder, train(Plan.of(settings, limit=20), folder)
+
+
+def test_a_run_leaves_numbers_rollouts_checkpoints_and_a_model(unbroken: tuple[Path, Outcome]) -> None:
+    folder, outcome = unbroken
+    assert outcome == Outcome(10, 10, folder / "model", interrupted=False)
+    rows = read_steps(folder / METRICS)
+    assert [row["step"] for row in rows] == list(range(1, 11))
+    wanted = {"reward", "mask_iou", "format", "no_target_accuracy", "kl", "entropy", "length", "mixed_groups"}
+    wanted |= {"refusals", "loss", "lr", "seconds", "grad_norm", "terms", "phases", "tokens_per_second"}
+    assert all(wanted <= row.keys() for row in rows)
+    assert all(row["lr"] == 1e-4 for row in rows)
+    rollouts = read_steps(folder / ROLLOUTS)
+    assert len(rollouts) == 40
+    for row in rollouts:
+        assert sum(row["terms"].values()) == pytest.approx(row["reward"])
+    for step in range(1, 11):
+        own = [row["reward"] for row in rollouts if row["step"] == step]
+        assert rows[step - 1]["reward"] == pytest.approx(sum(own) / 4)
+    assert checkpoints(folder) == [10]
+    assert not list(folder.rglob("training_args.bin")), "no pickles"
+
+
+def test_groups_are_completions_of_one_question(unbroken: tuple[Path, Outcome]) -> None:
+    rollouts = read_steps(unbroken[0] / ROLLOUTS)
+    pairs = [(rollouts[i]["id"], rollouts[i + 1]["id"]) for i in range(0, len(rollouts), 2)]
+    assert all(a == b for a, b in pairs)
+    assert len({a for a, _ in pairs}) == 20, "one epoch: each sample once"
+
+
+def test_the_trained_policy_predicts_at_once(unbroken: tuple[Path, Outcome], scenes: Path) -> None:
+    from gensegcli.sources.prepared import read_prepared
+
+    folder, outcome = unbroken
+    card = json.loads((outcome.model / "genseg.json").read_text())
+    assert card["dialect"] == "genseg-mini"
+    assert card["segmenter"] == "demo"
+    assert card["step"] == 10
+    assert card["training"]["reward"]["weights"]["mask_iou"] == 5
+    assert "| stage | grpo |" in (outcome.model / "README.md").read_text()
+    sample = next(read_prepared(scenes))
+    for place in (outcome.model, folder / "checkpoint-10", folder):
+        with gensegcli.load(str(place), device="cpu") as pipeline:
+            assert pipeline.dialect.name == "genseg-mini"
+            assert pipeline.predict(sample.image, sample.query).segmenter == "demo"
+
+
+def test_ten_steps_are_five_and_five_more(unbroken: tuple[Path, Outcome], small: Small, tmp_path: Path) -> None:
+    plan = Plan.of(small(), limit=20)
+    first = train(plan, tmp_path, on_step=_interrupt_at(4))
+    assert first == Outcome(5, 10, tmp_path / "checkpoint-5", interrupted=True)
+    with gensegcli.load(str(tmp_path), device="cpu") as pipeline:
+        assert pipeline.policy.id == str(tmp_path)
+    assert train(plan, tmp_path).step == 10
+    assert _comparable(read_steps(tmp_path / METRICS)) == _comparable(read_steps(unbroken[0] / METRICS))
+    assert read_steps(tmp_path / ROLLOUTS) == read_steps(unbroken[0] / ROLLOUTS)
+    ours, theirs = _weights(tmp_path / "model"), _weights(unbroken[1].model)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    start = _weights(plan.policy.path)
+    assert any(not torch.equal(ours[name], start[name].float()) for name in ours), "something was learned"
+
+
+def test_other_settings_are_refused_with_the_keys_that_differ(unbroken: tuple[Path, Outcome], small: Small) -> None:
+    with pytest.raises(GensegError) as caught:
+        train(Plan.of(small("train.lr=2e-4", "reward.mask_iou=4"), limit=20), unbroken[0])
+    assert "reward.mask_iou was 5.0, is 4.0" in caught.value.message
+    assert "train.lr was 0.0001, is 0.0002" in caught.value.message
+    assert "--restart" in caught.value.hint
+
+
+def test_a_finished_run_is_not_trained_again(unbroken: tuple[Path, Outcome], small: Small) -> None:
+    before = (unbroken[0] / METRICS).read_bytes()
+    assert train(Plan.of(small("train.save_steps=3", "train.micro_batch=2"), limit=20), unbroken[0]).step == 10
+    assert (unbroken[0] / METRICS).read_bytes() == before
+
+
+def test_a_reward_that_is_no_number_stops_before_the_update(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(compose.TERMS, "accuracy", Term(lambda _: float("nan"), 0, 3))
+    with pytest.raises(GensegError, match="step 1: reward term accuracy is nan for sample"):
+        train(Plan.of(small(), limit=2), tmp_path)
+    assert json.loads((tmp_path / "offending.json").read_text())["step"] == 1
+    assert not (tmp_path / METRICS).exists()
+    assert checkpoints(tmp_path) == []
+
+
+def test_a_loss_that_is_no_number_stops_with_what_was_learned_from(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import GRPOTrainer
+
+    real = GRPOTrainer._compute_loss
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", lambda *given: real(*given) * float("nan"))
+    with pytest.raises(GensegError, match="step 1: the loss is nan"):
+        train(Plan.of(small(), limit=2), tmp_path)
+    facts = json.loads((tmp_path / "offending.json").read_text())["facts"]
+    assert len(facts) == 4
+    assert {"id", "text", "terms", "reward"} <= facts[0].keys()
+
+
+def test_a_prompt_that_is_too_long_is_an_error(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(GensegError, match=r"sample .* its prompt has \d+ tokens, and train.max_prompt_tokens is 20"):
+        train(Plan.of(small("train.max_prompt_tokens=20"), limit=2), tmp_path)
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_told(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(GensegError, match="4 sequences of a step cannot be dealt out to 1 processes") as caught:
+        train(Plan.of(small("train.micro_batch=3"), limit=2), tmp_path)
+    assert caught.value.hint == "--set train.micro_batch=2"
+    assert caught.value.code == ExitCode.USAGE

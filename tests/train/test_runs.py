@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from gensegcli.train.runs import (
+    CHECKPOINTS,
+    METRICS,
+    StepLog,
+    checkpoint_folder,
+    checkpoints,
+    forget,
+    forget_unfinished,
+    read_steps,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _write(path: Path, *steps: int, after: int = 0) -> None:
+    log = StepLog(path, after=after)
+    for step in steps:
+        log.write({"step": step})
+    log.close()
+
+
+def test_a_log_goes_on_after_a_step_and_forgets_what_was_done_beyond_it(tmp_path: Path) -> None:
+    path = tmp_path / METRICS
+    _write(path, 1, 2, 3, 4)
+    _write(path, 3, 4, 5, after=2)
+    assert [row["step"] for row in read_steps(path)] == [1, 2, 3, 4, 5]
+
+
+def test_a_line_cut_in_half_by_a_kill_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / METRICS
+    _write(path, 1, 2)
+    with path.open("a") as file:
+        file.write('{"step": 3, "rew')
+    assert [row["step"] for row in read_steps(path)] == [1, 2]
+    _write(path, 3, after=2)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+
+
+def test_rows_are_in_the_file_before_it_is_closed(tmp_path: Path) -> None:
+    log = StepLog(tmp_path / METRICS)
+    log.write({"step": 1, "reward": 2.5})
+    assert read_steps(tmp_path / METRICS) == [{"step": 1, "reward": 2.5}]
+    log.close()
+
+
+def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
+    for step in (5, 10, 15):
+        checkpoint_folder(tmp_path, step).mkdir()
+    _write(tmp_path / CHECKPOINTS, 5, 10, 12)
+    assert checkpoints(tmp_path) == [5, 10], "15 was being written, 12 was deleted since"
+    forget_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == ["checkpoint-10", "checkpoint-5"]
+
+
+def test_forgetting_removes_what_training_wrote_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("checkpoint-5", "model", "tensorboard", "checkpoint-of-mine", "notes"):
+        (tmp_path / name).mkdir()
+    for name in (METRICS, CHECKPOINTS, "rollouts.jsonl", "offending.json", "mine.txt"):
+        (tmp_path / name).write_text("")
+    forget(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-of-mine", "mine.txt", "notes"]
