@@ -45,10 +45,12 @@ RANK["__init__"] = RANK["pipeline"]
 # The modules that a base install cannot import, by prefix.
 NEEDS_EXTRAS = (
     "miniature",
+    "policy.decoding",
     "policy.hf",
     "policy.vllm",
     "segmenter.memory",
     "segmenter.sam2",
+    "segmenter.sam2_lean",
     "segmenter.sam2_load",
     "segmenter.sam2_meta",
     "segmenter.sam2_weights",

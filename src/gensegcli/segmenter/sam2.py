@@ -12,6 +12,7 @@ from transformers.image_utils import ChannelDimension
 from gensegcli.records import SegmentedMask, Size
 from gensegcli.segmenter.encodings import EncodingCache
 from gensegcli.segmenter.memory import ShrinkingBatches
+from gensegcli.segmenter.sam2_lean import make_lean
 from gensegcli.segmenter.upsample import masks_at
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Sam2Segmenter:
         self.revision = revision
         self.device = torch.device(device)
         self.dtype = dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
-        self.model = model.to(self.device).eval()
+        self.model = make_lean(model).to(self.device).eval()
         self.processor = processor
         self.multimask = multimask
         self.input_size: int = model.config.prompt_encoder_config.image_size
