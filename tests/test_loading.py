@@ -46,6 +46,12 @@ def test_load_joins_what_the_names_mean(scripted: dict[str, Any]) -> None:
         assert pipeline.predict(Image.new("RGB", (20, 10)), "dog").no_target
 
 
+def test_the_bundled_model_is_cut_where_no_right_answer_reaches(scripted: dict[str, Any]) -> None:
+    for asked, given in ((1500, 512), (100, 100)):
+        with gensegcli.load("demo", max_tokens=asked, **scripted) as pipeline:
+            assert pipeline.sampling.max_tokens == given
+
+
 def test_auto_says_what_it_chose_and_why(scripted: dict[str, Any]) -> None:
     scripted["backend"] = "auto"
     with gensegcli.load(**scripted) as pipeline:

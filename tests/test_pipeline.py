@@ -527,6 +527,32 @@ def test_the_policy_works_on_while_the_segmenter_does(recorder: Recorder, photos
     assert len(outcomes) == len(photos)
 
 
+@pytest.mark.parametrize(("device", "threads"), [("cpu", 1), ("cuda", 2), (None, 2)])
+def test_on_the_cpu_policy_and_segmenter_share_a_thread(
+    recorder: Recorder, photos: list[str], device: str | None, threads: int
+) -> None:
+    used: set[int] = set()
+
+    class Noting(Recorder):
+        def generate(self, questions: Sequence[Question], sampling: Sampling) -> list[list[Completion]]:
+            used.add(threading.get_ident())
+            return super().generate(questions, sampling)
+
+        def segment(
+            self, images: Sequence[np.ndarray], prompts: Sequence[Sequence[MaskPrompt]]
+        ) -> list[list[SegmentedMask]]:
+            used.add(threading.get_ident())
+            return super().segment(images, prompts)
+
+    noting = Noting(recorder.policy)
+    if device is not None:
+        noting.device = device  # type: ignore[attr-defined]
+    outcomes = list(_pipeline(noting, batch_size=2).predict_many(_requests(photos, "dog")))
+    assert len(outcomes) == len(photos)
+    assert len(used) == threads
+    assert _no_threads_left()
+
+
 def test_leaving_the_loop_stops_every_stage(recorder: Recorder, photos: list[str]) -> None:
     stream = _pipeline(recorder, batch_size=1).predict_many(_requests(photos * 50, "dog"))
     assert [next(stream).id for _ in range(3)] == ["r0", "r1", "r2"]

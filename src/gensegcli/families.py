@@ -78,6 +78,7 @@ class PolicyEntry:
         max_pixels: greatest area of the resized picture.
         squash: size to which every picture is stretched before anything else; None keeps the aspect ratio.
         segmenter: alias of the segmenter it is used with by default.
+        max_tokens: more than any right answer of it has; None where nobody knows. A longer completion is cut there.
     """
 
     alias: str
@@ -91,6 +92,7 @@ class PolicyEntry:
     max_pixels: int
     squash: Size | None = None
     segmenter: str = DEFAULT_SEGMENTER
+    max_tokens: int | None = None
 
     @property
     def bundled(self) -> bool:
@@ -120,6 +122,7 @@ def policy_entry(
     parameters: str = "",
     squash: Size | None = None,
     segmenter: str = DEFAULT_SEGMENTER,
+    max_tokens: int | None = None,
 ) -> PolicyEntry:
     """An entry with the conventions of its family, a key of `FAMILIES`."""
     known = FAMILIES[family]
@@ -135,4 +138,5 @@ def policy_entry(
         max_pixels=known.max_pixels,
         squash=squash,
         segmenter=segmenter,
+        max_tokens=max_tokens,
     )

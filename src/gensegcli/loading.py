@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gensegcli.config import engine_options
@@ -72,7 +73,7 @@ def load(
         temperature: 0 is greedy.
         top_p: nucleus sampling.
         n: completions of each question, a prediction for each; several need a temperature above 0.
-        max_tokens: longest completion.
+        max_tokens: longest completion; the bundled model's are cut at 512 in any case.
         seed: of sampling.
         segmenter_batch: most pictures at a time.
         segmenter_backend: `sam2` or `sam2-meta`; None takes the segmenter's own.
@@ -91,6 +92,9 @@ def load(
     given = {"base_url": base_url, "answers": answers, "device": device, "dtype": dtype, "batch_size": batch_size}
     options = engine_options({**given, **engine})
     policy_source = resolve_policy(model).within(options.max_pixels)
+    longest = policy_source.entry.max_tokens
+    if longest is not None:
+        sampling = replace(sampling, max_tokens=min(max_tokens, longest))
     segmenter_source = resolve_segmenter(segmenter or policy_source.entry.segmenter)
     asked = get_dialect(dialect or policy_source.entry.dialect)
     if prompt is not None:

@@ -251,7 +251,7 @@ def _policy_from_table(name: str, entry: PolicyEntry, wanted: str = "main") -> R
     if entry.bundled:
         folder = _bundled(name, Path(entry.source))
         found, digest = _policy_from_folder(name, folder)
-        entry = replace(found, alias=entry.alias, parameters=entry.parameters)
+        entry = replace(found, alias=entry.alias, parameters=entry.parameters, max_tokens=entry.max_tokens)
         return ResolvedPolicy(name, None, wanted, folder, checkpoints.content_digest(folder), entry, digest)
     folder = checkpoints.cached_snapshot(entry.source, wanted)
     if folder is not None and (folder / "config.json").is_file():

@@ -4,6 +4,8 @@ A batch is a line of four threads with short queues between them, so that readin
 segmenter work at the same time and memory stays bounded however long the batch is::
 
     requests ─▶ read ─▶ decode (a small pool) ─▶ ask (policy, batches) ─▶ segment (pictures in batches) ─▶ caller
+
+Where policy and segmenter both run on the CPU, the last two share a thread.
 """
 
 from __future__ import annotations
@@ -197,9 +199,9 @@ class Pipeline(AbstractContextManager["Pipeline", None]):
         decoding = Prefetch(
             decoded(reading), name="decode", depth=self.batch_size, weigh=pixels_of, capacity=BATCH_PIXELS
         )
-        asking = Prefetch(self._asked(decoding), name="ask", depth=1)
+        asking = self._asked(decoding) if self._on_cpu else Prefetch(self._asked(decoding), name="ask", depth=1)
         segmenting = Prefetch(map(finish, asking), name="segment", depth=1)
-        stages = (reading, decoding, asking, segmenting)
+        stages = [stage for stage in (reading, decoding, asking, segmenting) if isinstance(stage, Prefetch)]
         try:
             yield from chain.from_iterable(segmenting)
         finally:
@@ -208,6 +210,15 @@ class Pipeline(AbstractContextManager["Pipeline", None]):
             # The reader may be waiting for a line on stdin that never comes; it holds no engine and no picture.
             for stage in stages[1:]:
                 stage.join(SHUTDOWN)
+
+    @property
+    def _on_cpu(self) -> bool:
+        """Whether both models compute on the CPU: beside each other they would only take each other's cores.
+
+        Worse, OpenMP's threads belong to the thread that calls them. With two teams there are more threads than cores,
+        and they go to sleep between operations: small models then take twice as long.
+        """
+        return all(str(getattr(stage, "device", "")) == "cpu" for stage in (self.policy, self.segmenter))
 
     def _asked(self, decoded: Prefetch[Job]) -> Iterator[list[Job]]:
         while batch := next_batch(decoded, self.batch_size):
