@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
 
-from gensegcli.geometry import rle
+from gensegcli.geometry import distances, rle
 from gensegcli.geometry.boxes import mask_box
-from gensegcli.geometry.keypoints import grid_distance, mine_negative, mine_positive
+from gensegcli.geometry.keypoints import grid_distance, mine_negative, mine_negatives, mine_positive
 from gensegcli.geometry.masks import union
 from gensegcli.records import PixelBox, PixelPoint, Size
 from gensegcli.sources.scenes import draw_scene
@@ -210,7 +211,7 @@ def test_points_of_real_masks(shared_data: Path) -> None:
         for annotation in instances["annotations"]
     ]
     unions = {image: union([mask for of, mask in objects if of == image], sizes[image]) for image in sizes}
-    distances = {image: grid_distance(mask) for image, mask in unions.items()}
+    apart = {image: grid_distance(mask) for image, mask in unions.items()}
     negatives = 0
     for image, mask in objects:
         first, second = mine_positive(mask)
@@ -223,24 +224,64 @@ def test_points_of_real_masks(shared_data: Path) -> None:
             assert not inside(unions[image], point)
             assert box.x1 < point.x < box.x2
             assert box.y1 < point.y < box.y2
-            assert distances[image][math.floor(point.y), math.floor(point.x)] >= 10
+            assert apart[image][math.floor(point.y), math.floor(point.x)] >= 10
     assert len(objects) == 57
     assert negatives > 40
 
 
-@given(st.integers(2, 24), st.data(), st.sampled_from([0, 10, 80, 250]))
-def test_the_quick_way_for_square_pictures_finds_points_as_far(side: int, data: st.DataObject, margin: float) -> None:
-    mask = data.draw(arrays(bool, (side, side), elements=st.booleans()).filter(np.any))
-    box = mask_box(mask)
-    assert box is not None
-    quick = mine_negative(mask, box, margin_grid=margin)
-    distance = grid_distance(mask)
-    farthest = max((distance[y, x] for y, x in np.ndindex(side, side) if _in(box, x, y)), default=0.0)
-    if quick:
-        assert distance[math.floor(quick[0].y), math.floor(quick[0].x)] == pytest.approx(farthest)
-    else:
-        assert farthest < margin or farthest == 0
+# ---------------------------------------------------------------- exactly the rule, ties included
 
 
-def _in(box: PixelBox, x: int, y: int) -> bool:
-    return box.x1 <= x < box.x2 and box.y1 <= y < box.y2
+def slow_positives(mask: np.ndarray) -> list[tuple[int, int]]:
+    """The rule in whole numbers: no distance is rounded, so ties are ties."""
+    background, pixels = np.argwhere(~np.pad(mask, 1)) - 1, np.argwhere(mask)
+    depths = ((pixels[:, None] - background) ** 2).sum(axis=2).min(axis=1)
+    first = pixels[depths.argmax()]
+    away = ((pixels - first) ** 2).sum(axis=1)
+    low, high = (int(np.sort(away)[place]) for place in ((len(away) - 1) // 2, len(away) // 2))
+    # a > ((sqrt(low) + sqrt(high)) / 2)^2, squared once more to be rid of the roots
+    over = [4 * int(value) - low - high for value in away]
+    far = np.array([value > 0 and value**2 > 4 * low * high for value in over])
+    if not far.any():
+        far = away == away.max()
+    return [tuple(first.tolist()), tuple(pixels[np.where(far, depths, -1).argmax()].tolist())]
+
+
+def slow_negatives(mask: np.ndarray, box: tuple[int, int, int, int], k: int, margin: int) -> list[tuple[int, int]]:
+    """The rule in whole numbers: squares of distances are counted in units of (1000 / (2 height width)) squared."""
+    (height, width), (x1, y1, x2, y2) = mask.shape, box
+    seeds, free = np.argwhere(mask), np.argwhere(~mask[y1:y2, x1:x2]) + np.array([y1, x1])
+    if not len(free):
+        return []
+    gaps = np.maximum(2 * np.abs(free[:, None] - seeds) - 1, 0) * [width, height]
+    distances = (gaps**2).sum(axis=2).min(axis=1)
+    admissible = distances * 10**6 >= (2 * height * width * margin) ** 2
+    free, distances = free[admissible], distances[admissible]
+    picks = [free[distances.argmax()]] if len(free) else []
+    if k == 2 and len(free) > 1:
+        picks.append(free[(((free - picks[0]) * [width, height]) ** 2).sum(axis=1).argmax()])
+    return [tuple(pick.tolist()) for pick in picks]
+
+
+@pytest.mark.parametrize("small", [1 << 15, 0])
+@pytest.mark.parametrize("seed", range(4))
+def test_points_are_those_of_the_slow_loop(seed: int, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blobs of all grains in pictures of all shapes, by the transform of everything (small pictures) and by blocks."""
+    monkeypatch.setattr(distances, "_SMALL", small)
+    rng = np.random.default_rng(seed)
+    for _ in range(40):
+        height, width = rng.integers(2, 50, 2) if rng.random() < 0.5 else np.repeat(rng.integers(2, 50), 2)
+        noise = ndimage.gaussian_filter(rng.random((height, width)), rng.uniform(0, 5))
+        mask = noise >= np.quantile(noise, rng.uniform(0, 0.97))
+        (x1, x2), (y1, y2) = (sorted(rng.choice(side + 1, 2, replace=False).tolist()) for side in (width, height))
+        margin, k = int(rng.choice([0, 10, 30, 80])), int(rng.integers(1, 3))
+
+        assert _pixels(mine_positive(mask)) == slow_positives(mask)
+        found = mine_negatives(mask, [PixelBox(x1, y1, x2, y2), mask_box(mask)], k=k, margin_grid=margin)
+        whole = tuple(map(int, mask_box(mask)))
+        expected = [slow_negatives(mask, box, k, margin) for box in ((x1, y1, x2, y2), whole)]
+        assert list(map(_pixels, found)) == expected
+
+
+def _pixels(points: tuple[PixelPoint, ...]) -> list[tuple[int, int]]:
+    return [(math.floor(point.y), math.floor(point.x)) for point in points]

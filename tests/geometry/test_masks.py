@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from gensegcli.geometry.masks import boundary, mask_iou, resize_mask, union
+from gensegcli.geometry.masks import boundary, cut, mask_iou, resize_mask, resize_patch, union
 from gensegcli.records import Size
 
 shapes = array_shapes(min_dims=2, max_dims=2, max_side=12)
@@ -82,3 +82,24 @@ def test_boundary_is_what_scipys_erosion_takes_away(mask: np.ndarray, thickness:
     inner = ndimage.binary_erosion(mask, iterations=thickness, border_value=0)
 
     np.testing.assert_array_equal(boundary(mask, thickness=thickness), mask & ~inner)
+
+
+@given(masks, st.integers(1, 20), st.integers(1, 20))
+def test_a_patch_is_resized_as_its_whole_mask_is(mask: np.ndarray, width: int, height: int) -> None:
+    patch, old, new = cut(mask), Size(mask.shape[1], mask.shape[0]), Size(width, height)
+    if patch is None:
+        assert not mask.any()
+        return
+    whole = np.zeros(mask.shape, bool)
+    patch.paste(whole)
+    np.testing.assert_array_equal(whole, mask)
+    assert patch.pixels.any(axis=0)[[0, -1]].all(), "nothing around the mask"
+    assert patch.pixels.any(axis=1)[[0, -1]].all()
+
+    resized, expected = resize_patch(patch, old, new), resize_mask(mask, new)
+
+    found = np.zeros((height, width), bool)
+    if resized is not None:
+        resized.paste(found)
+    np.testing.assert_array_equal(found, expected)
+    assert (resized is None) == (not expected.any())

@@ -16,6 +16,7 @@ from pycocotools import mask as coco
 from gensegcli.errors import GensegError
 from gensegcli.geometry import rle
 from gensegcli.geometry.boxes import mask_box
+from gensegcli.geometry.masks import cut
 from gensegcli.records import Rle, Size
 
 if TYPE_CHECKING:
@@ -60,6 +61,27 @@ def test_every_form_of_a_mask_is_the_same_mask(mask: np.ndarray) -> None:
     )
     assert rle.area(code) == mask.sum()
     assert rle.box(code) == mask_box(mask)
+
+
+@given(masks)
+def test_a_patch_has_the_codes_of_its_whole_mask(mask: np.ndarray) -> None:
+    code, patch = rle.encode(mask), cut(mask)
+    decoded = rle.decode_patch(code)
+
+    if patch is None:
+        assert decoded is None
+        return
+    assert decoded is not None
+    assert decoded[1:] == patch[1:]
+    np.testing.assert_array_equal(decoded.pixels, patch.pixels)
+    assert rle.encode_patch(patch, code.size) == code
+
+
+@pytest.mark.parametrize("mask", [np.ones((3, 4), bool), np.tri(5, 4, dtype=bool), np.tri(4, 5, 1, dtype=bool)[::-1]])
+def test_runs_that_go_on_in_the_next_column(mask: np.ndarray) -> None:
+    patch = cut(mask)
+    assert patch is not None
+    assert rle.encode_patch(patch, Size(mask.shape[1], mask.shape[0])) == rle.encode(mask)
 
 
 @given(shapes.flatmap(lambda shape: st.lists(arrays(bool, shape), min_size=1, max_size=4)))

@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from gensegcli.errors import GensegError
+from gensegcli.geometry.masks import Patch
 from gensegcli.records import PixelBox, Rle, Size
 
 if TYPE_CHECKING:
@@ -44,6 +45,52 @@ def decode(rle: Rle) -> np.ndarray:
     _check_sum(runs, rle.size)
     pixels = np.repeat(np.arange(runs.size, dtype=np.uint8) & 1, runs)
     return cv2.transpose(pixels.reshape(rle.size.width, rle.size.height)).view(bool)
+
+
+def encode_patch(patch: Patch, size: Size) -> Rle:
+    """`encode` of the mask of a picture of `size`, at the cost of the part that is cut out.
+
+    >>> encode_patch(Patch(np.ones((1, 1), bool), left=1, top=1), Size(2, 2))
+    Rle(size=Size(width=2, height=2), counts='31')
+    """
+    height, width = patch.pixels.shape
+    # By columns, with one pixel of background above and below each: a run never reaches into the next column.
+    columns = np.zeros((width, height + 2), np.uint8)
+    columns[:, 1:-1] = cv2.transpose(patch.pixels.view(np.uint8))
+    changes = np.flatnonzero((columns[:, 1:] ^ columns[:, :-1]).view(bool))
+    column, row = np.divmod(changes, height + 1)
+    bounds = (column + patch.left) * size.height + row + patch.top
+    # A run that ends at the bottom of one column goes on where one begins at the top of the next.
+    joined = np.flatnonzero(bounds[1:-1:2] == bounds[2::2])
+    bounds = np.delete(bounds, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(bounds, prepend=0, append=size.width * size.height)
+    runs = counts[: counts.size - (counts[-1] == 0)].tolist()
+    return _from_pycocotools(coco.frPyObjects({"size": [size.height, size.width], "counts": runs}, *reversed(size)))
+
+
+def decode_patch(rle: Rle) -> Patch | None:
+    """`decode`, cut to the box around the mask, at the cost of the box's columns; None for an empty mask.
+
+    Raises:
+        GensegError: as `decode`.
+    """
+    height = rle.size.height
+    runs = _runs(rle.counts.encode("utf-8", "surrogatepass"))
+    _check_sum(runs, rle.size)
+    ends = np.cumsum(runs)
+    starts, ends = (ends - runs)[1::2], ends[1::2]
+    there = ends > starts
+    if not there.any():
+        return None
+    starts, ends = starts[there], ends[there]
+    left, right = int(starts[0]) // height, -(-int(ends[-1]) // height)
+    steps = np.zeros((right - left) * height + 1, np.int8)
+    steps[starts - left * height] = 1
+    steps[ends - left * height] = -1
+    columns = np.cumsum(steps[:-1], dtype=np.int8).view(bool).reshape(right - left, height)
+    rows = np.flatnonzero(columns.any(axis=0))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    return Patch(cv2.transpose(np.ascontiguousarray(columns[:, top:bottom]).view(np.uint8)).view(bool), left, top)
 
 
 def area(rle: Rle) -> int:

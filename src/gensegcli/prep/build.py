@@ -12,13 +12,14 @@ from PIL import ExifTags, Image
 
 from gensegcli.dialects.expressions import normalise_expression
 from gensegcli.errors import GensegError
-from gensegcli.geometry.boxes import grid_to_pixel, mask_box, pixel_to_grid
-from gensegcli.geometry.keypoints import mine_negative, mine_positive
-from gensegcli.geometry.masks import resize_mask, union
-from gensegcli.geometry.rle import encode
+from gensegcli.geometry.boxes import grid_to_pixel, pixel_to_grid
+from gensegcli.geometry.keypoints import mine_negatives, mine_positive
+from gensegcli.geometry.masks import Patch, cut, resize_patch
+from gensegcli.geometry.rle import decode_patch, encode_patch, merge
 from gensegcli.images import MAX_PIXELS, read_image
 from gensegcli.prep.select import Skip, Work
-from gensegcli.records import GridBox, GridPoint, Rle, Sample, Size, Target
+from gensegcli.records import GridBox, GridPoint, PixelBox, PixelPoint, Rle, Sample, Size, Target
+from gensegcli.sources.coco import CocoMask
 from gensegcli.sources.raw import Problem, SizeMismatchError
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Built(NamedTuple):
 class _Object:
     """One mask of a picture, in the forms that samples need."""
 
-    stored: np.ndarray
-    """bool (h w) at the size of the stored picture."""
+    stored: Patch
+    """At the size of the stored picture."""
     rle: Rle
     box: GridBox
     points: tuple[GridPoint, ...]
@@ -139,20 +140,23 @@ class _Frame:
 
     def _object(self, mask: MaskSource) -> _Object:
         if mask not in self._objects:
-            whole = _read_mask(mask, self.size)
-            box = mask_box(whole)
-            if box is None:
+            whole = _cut_mask(mask, self.size)
+            if whole is None:
                 raise _Unusable("empty mask", "the object's mask has no pixel")
-            stored = whole if self.stored_size == self.size else resize_mask(whole, self.stored_size)
-            if not stored.any():
-                width, height = box.x2 - box.x1, box.y2 - box.y1
-                raise _Unusable("mask lost in resizing", f"the object's box has {width:g}x{height:g} pixels")
-            points = mine_positive(stored, self._recipe.points.positives)
+            height, width = whole.pixels.shape
+            stored = whole if self.stored_size == self.size else resize_patch(whole, self.size, self.stored_size)
+            if stored is None:
+                raise _Unusable("mask lost in resizing", f"the object's box has {width}x{height} pixels")
+            box = PixelBox(whole.left, whole.top, whole.left + width, whole.top + height)
+            points = [
+                PixelPoint(stored.left + point.x, stored.top + point.y)
+                for point in mine_positive(stored.pixels, self._recipe.points.positives)
+            ]
             # The box is taken before resizing, where it is exact; points are centres of stored pixels, and each of
             # them lies in the original mask too, because resizing takes the value under the centre.
             self._objects[mask] = _Object(
                 stored,
-                encode(stored),
+                encode_patch(stored, self.stored_size),
                 pixel_to_grid(box, self.size),
                 tuple(pixel_to_grid(point, self.stored_size) for point in points),
             )
@@ -164,23 +168,20 @@ class _Frame:
             return [()] * len(objects)
         if masks not in self._negatives:
             size = self.stored_size
-            whole = union((found.stored for found in objects), size)
-            self._negatives[masks] = [
-                tuple(
-                    pixel_to_grid(point, size)
-                    for point in mine_negative(
-                        whole, grid_to_pixel(found.box, size), k=points.negatives, margin_grid=points.margin
-                    )
-                )
-                for found in objects
-            ]
+            whole = np.zeros((size.height, size.width), bool)
+            for found in objects:
+                found.stored.paste(whole)
+            boxes = [grid_to_pixel(found.box, size) for found in objects]
+            mined = mine_negatives(whole, boxes, k=points.negatives, margin_grid=points.margin) if objects else []
+            self._negatives[masks] = [tuple(pixel_to_grid(point, size) for point in points) for points in mined]
         return self._negatives[masks]
 
     def _ignored(self, mask: MaskSource | None) -> Rle | None:
         if mask is None:
             return None
-        whole = _read_mask(mask, self.size)
-        return encode(whole if self.stored_size == self.size else resize_mask(whole, self.stored_size))
+        whole = _cut_mask(mask, self.size)
+        stored = resize_patch(whole, self.size, self.stored_size) if whole else None
+        return encode_patch(stored, self.stored_size) if stored else merge((), self.stored_size)
 
 
 def _given(target: RawTarget) -> Target:
@@ -190,9 +191,9 @@ def _given(target: RawTarget) -> Target:
     return Target(target.box, target.points, None, target.negatives, target.ann_id, target.category_id)
 
 
-def _read_mask(mask: MaskSource, size: Size) -> np.ndarray:
+def _cut_mask(mask: MaskSource, size: Size) -> Patch | None:
     try:
-        return mask.read(size)
+        return decode_patch(mask.rle(size)) if isinstance(mask, CocoMask) else cut(mask.read(size))
     except SizeMismatchError as error:
         raise _Unusable("size mismatch", error.message) from None
     except GensegError as error:

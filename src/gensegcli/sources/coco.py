@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import orjson
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.geometry.rle import decode, from_coco
-from gensegcli.records import Size
+from gensegcli.records import Rle, Size
 from gensegcli.sources.raw import (
     Counts,
     PictureFile,
@@ -26,6 +25,8 @@ from gensegcli.sources.raw import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class CocoMask:
@@ -34,10 +35,14 @@ class CocoMask:
     segmentation: bytes
 
     def read(self, size: Size) -> np.ndarray:
+        return decode(self.rle(size))
+
+    def rle(self, size: Size) -> Rle:
+        """The mask as run lengths; raises what `read` raises."""
         segmentation = orjson.loads(self.segmentation)
         if isinstance(segmentation, dict) and segmentation.get("size") not in (None, [size.height, size.width]):
             raise SizeMismatchError(f"mask of {segmentation['size']} (height, width), picture of {list(size)[::-1]}")
-        return np.ascontiguousarray(decode(from_coco(segmentation, size)))  # by rows: pycocotools gives it by columns
+        return from_coco(segmentation, size)
 
 
 class CocoPicture(NamedTuple):
