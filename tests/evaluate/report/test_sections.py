@@ -117,7 +117,7 @@ def test_tables_hold_the_summaries_numbers(run: EvalRun) -> None:
     assert refusals(section).rows[0].cells == (4, 4, 0)
     shown = speed(section)
     assert shown is not None
-    assert shown.rows[0].cells == ("2.5/s", "40/s", "900/s")
+    assert shown.rows[0].cells == ("2.5", "40", "900")
     assert speed(sections([_with(run, speed={})])[0]) is None
 
 

@@ -157,7 +157,7 @@ def _rows(entry: Entry, ids: frozenset[str]) -> dict[str, gallery.Row]:
 
 
 def _card(card: Card) -> Markup:
-    sample, prediction, score = card.row
+    sample, prediction, _ = card.row
     pictures = [
         element(
             "figure",
@@ -168,14 +168,16 @@ def _card(card: Card) -> Markup:
         if source is not None
     ]
     think = _thoughts(prediction)
+    refusal = prediction.refusal if prediction is not None else None
     return element(
         "article",
         element("div", *pictures, class_=f"pair n{len(pictures)}"),
         element("p", sample.query, class_="query", dir="auto"),
         element("p", *_verdict(card), class_="verdict"),
-        element("p", card.problem, class_="muted") if card.problem else None,
+        element("p", refusal.detail, class_="muted small", dir="auto") if refusal and refusal.detail else None,
+        element("p", card.problem, class_="muted small") if card.problem else None,
         layout.long_text("Think", think) if think else None,
-        layout.long_text("Answer", prediction.raw) if prediction is not None and score.refusal is not None else None,
+        layout.long_text("Answer", prediction.raw) if prediction is not None and refusal is not None else None,
         element("p", sample.id, class_="id", dir="auto"),
         class_="card",
     )
@@ -198,9 +200,7 @@ def _verdict(card: Card) -> Iterator[Child]:
     if prediction is None:
         yield layout.chip("no prediction")
     elif score.refusal is not None:
-        detail = prediction.refusal.detail if prediction.refusal else ""
         yield layout.chip(f"refused: {score.refusal}")
-        yield element("span", detail, dir="auto") if detail else None
     elif score.abstained:
         yield layout.chip("said that nothing matches")
     else:
@@ -223,4 +223,4 @@ def _provenance(section: Section) -> Iterator[Markup]:
             **result.model_dump(mode="json", include={"model", "segmenter", "given", "mode", "data", "versions"}),
             "run": entry.run.run,
         }
-        yield layout.folded(entry.name, facts)
+        yield layout.folded(f"Settings, models and versions: {entry.name}", facts)

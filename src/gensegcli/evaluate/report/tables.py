@@ -106,10 +106,15 @@ def speed(section: Section) -> Table | None:
     if not stages:
         return None
     rows = (
-        Row(entry.name, tuple(f"{rate:.3g}/s" if (rate := entry.result.speed.get(stage)) else None for stage in stages))
-        for entry in section.entries
+        Row(entry.name, tuple(_rate(entry.result.speed.get(stage)) for stage in stages)) for entry in section.entries
     )
     return Table("Speed, in samples a second", ("run", *stages), tuple(rows))
+
+
+def _rate(rate: float | None) -> str | None:
+    if not rate:
+        return None
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def comparison(section: Section, table: PublishedTable) -> Table:
