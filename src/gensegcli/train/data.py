@@ -73,7 +73,6 @@ class Samples:
     """
 
     data: EvalSet
-    limit: int | None = None
 
     def __post_init__(self) -> None:
         self._files = [_opened(path) for path in self.data.shards]
@@ -82,7 +81,7 @@ class Samples:
             for shard, file in enumerate(self._files)
             for group in range(file.metadata.num_row_groups)
             for row in range(file.metadata.row_group(group).num_rows)
-        ][: self.limit]
+        ]
         self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         if not self._rows:
             raise GensegError(f"{self.data.path}: holds no samples", code=ExitCode.NOT_FOUND)

@@ -13,6 +13,7 @@ from gensegcli.errors import ExitCode, GensegError
 from gensegcli.policy.prompting import finished_text
 from gensegcli.records import FinishReason, Size
 from gensegcli.rewards.compose import NotFiniteError
+from gensegcli.train.guard import ParityGuard
 from gensegcli.train.questions import picture_tokens
 from gensegcli.train.runs import ROLLOUTS
 from gensegcli.train.trainer import RunTrainer
@@ -79,6 +80,8 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
         self.phases = {"rollout": 0.0, "prepare": 0.0, "update": 0.0}
         super().__init__(reward_funcs=reward, **arguments)
         reward.stop_ids = frozenset(self.eos_token_ids)
+        self.guard = ParityGuard(self)
+        self.add_callback(self.guard)
 
     def measured(self) -> dict[str, Any]:
         rows = self.reward.rows

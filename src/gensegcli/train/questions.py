@@ -33,6 +33,9 @@ class Questions:
         keep: rows held at a time.
     """
 
+    columns: tuple[str, ...] = ("prompt", "image", "sample")
+    """What a trainer sees of a row."""
+
     def __init__(
         self,
         samples: Samples,
@@ -100,7 +103,7 @@ class Questions:
 
     def _transform(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         rows = [self[number] for number in batch["number"]]
-        return {key: [row[key] for row in rows] for key in ("prompt", "image", "sample")}
+        return {key: [row[key] for row in rows] for key in self.columns}
 
 
 def picture_tokens(entry: PolicyEntry, size: Size) -> int:

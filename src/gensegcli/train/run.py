@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -107,7 +107,7 @@ class Plan:
             "dialect": self.dialect.name,
             "stage": train.stage,
             "data": f"{self.data.name} ({self.data.path})",
-            "samples": self.count,
+            "samples": len(self.numbers),
             "steps": self.steps,
             "sequences_per_step": sequences,
             "processes": processes,
@@ -120,17 +120,27 @@ class Plan:
             "rollout": train.rollout if self.reward else None,
         }
 
-    @property
-    def count(self) -> int:
-        """Samples that are trained on."""
-        return min(len(self.data.index()), self.limit or sys.maxsize)
+    @cached_property
+    def numbers(self) -> list[int]:
+        """Of the samples that are trained on."""
+        if self.reward is not None:
+            return list(range(len(self.data.index())))[: self.limit]
+        from gensegcli.train.sft import teachable
+
+        return teachable(self.data)[: self.limit]
+
+    def order(self) -> list[int]:
+        """Numbers of the samples in the order of training."""
+        train = self.settings.settings.train
+        places = training_order(
+            len(self.numbers), epochs=train.epochs, per_step=train.prompts_per_step, seed=train.seed
+        )
+        return [self.numbers[place] for place in places]
 
     @property
     def steps(self) -> int:
         """Updates of the whole run."""
-        train = self.settings.settings.train
-        order = training_order(self.count, epochs=train.epochs, per_step=train.prompts_per_step, seed=train.seed)
-        return len(order) // train.prompts_per_step
+        return len(self.order()) // self.settings.settings.train.prompts_per_step
 
     def passport(self) -> Passport:
         """What travels with the trained weights."""
@@ -223,7 +233,7 @@ def build(
     assert policy.path is not None
     device = choose_device(settings.model.device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    samples = Samples(plan.data, plan.limit)
+    samples = Samples(plan.data)
     on_phase(f"loading {policy.id}")
     processor = checked_processor(load_processor("policy", policy.path, AutoProcessor.from_pretrained), policy.path)
     processor.tokenizer.padding_side = "left"
@@ -235,38 +245,25 @@ def build(
         dtype=torch.float32,
         attn_implementation=choose_attention(settings.model.attention, device, torch.float32),
     )
-    questions = Questions(
-        samples,
-        plan.dialect,
-        policy.entry,
-        processor,
-        most_tokens=train.max_prompt_tokens,
-        keep=4 * train.prompts_per_step,
-    )
-    order = training_order(len(samples), epochs=train.epochs, per_step=train.prompts_per_step, seed=train.seed)
+    rows = {"most_tokens": train.max_prompt_tokens, "keep": 4 * train.prompts_per_step}
+    asked = (samples, plan.dialect, policy.entry, processor)
     shared = {"model": model, "processing_class": processor, "peft_config": _adapters(settings)}
     if plan.reward is None:
-        from gensegcli.train.sft import DemonstrationTrainer
+        from gensegcli.train.sft import Demonstrations, DemonstrationTrainer
 
         trainer = DemonstrationTrainer(
             args=sft_arguments(settings, folder, device=device, world=world),
-            train_dataset=questions.dataset(order),
-            questions=questions,
+            train_dataset=Demonstrations(*asked, **rows).dataset(plan.order()),
             **shared,
         )
     else:
         from gensegcli.train.grpo import PolicyTrainer, RewardFunction
 
-        scorer = Scorer(
-            plan.reward,
-            plan.dialect,
-            policy.entry,
-            _segmenter(plan, device, on_phase),
-            mode=PromptMode(settings.predict.mode),
-        )
+        segmenter, mode = _segmenter(plan, device, on_phase), PromptMode(settings.predict.mode)
+        scorer = Scorer(plan.reward, plan.dialect, policy.entry, segmenter, mode=mode)
         trainer = PolicyTrainer(
             args=grpo_arguments(settings, folder, device=device, world=world),
-            train_dataset=questions.dataset(order),
+            train_dataset=Questions(*asked, **rows).dataset(plan.order()),
             entry=policy.entry,
             reward=RewardFunction(scorer, processor.tokenizer, ()),
             most_tokens=train.max_prompt_tokens,

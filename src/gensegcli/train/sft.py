@@ -1,0 +1,100 @@
+"""Supervised learning from true answers: the form is learned before any reward is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+from torch.utils.data import SequentialSampler
+from trl import SFTTrainer
+
+from gensegcli.dialects.frames import whole_units
+from gensegcli.dialects.grammar import TAGS
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.geometry import rle
+from gensegcli.geometry.boxes import pixel_to_grid
+from gensegcli.geometry.keypoints import mine_positive
+from gensegcli.policy.frame import frame_for
+from gensegcli.records import Answer, Instance
+from gensegcli.train.questions import Questions
+from gensegcli.train.trainer import RunTrainer
+
+if TYPE_CHECKING:
+    from torch.utils.data import Sampler
+
+    from gensegcli.evaluate.data import EvalSet
+    from gensegcli.records import Sample, Target
+
+POINTS = 2
+
+
+class Demonstrations(Questions):
+    """Rows with the answer that is to be learned beside the question."""
+
+    columns = ("prompt", "completion", "image")
+
+    def _row(self, sample: Sample) -> dict[str, Any]:
+        row = super()._row(sample)
+        return {**row, "completion": [{"role": "assistant", "content": self.answer(sample)}]}
+
+    def answer(self, sample: Sample) -> str:
+        """The completion of a perfect policy, in whole units as models write them."""
+        frame = frame_for(self.entry, sample.size)
+        return self.dialect.render(whole_units(demonstration(sample), frame), frame=frame)
+
+
+def demonstration(sample: Sample) -> Answer:
+    """The true answer, with the think text of the data set or, where it has none, one sentence that says what is true."""
+    think = sample.think or _plain_thought(sample)
+    for tag in TAGS:
+        think = think.replace(tag, "")
+    return Answer(
+        tuple(Instance(target.box, _points(sample, target), target.negatives[:2]) for target in sample.targets),
+        think.strip(),
+    )
+
+
+def teachable(data: EvalSet) -> list[int]:
+    """Numbers of the samples whose objects have two points, or a mask to mine them from.
+
+    Raises:
+        GensegError: there is none.
+    """
+    numbers, start = [], 0
+    for shard in data.shards:
+        rows = pq.read_table(shard, columns=["targets"])["targets"].to_pylist()
+        numbers += [
+            start + at
+            for at, targets in enumerate(rows)
+            if all(len(target["points"]) >= POINTS or target["mask"] for target in targets)
+        ]
+        start += len(rows)
+    if not numbers:
+        raise GensegError(
+            f"{data.path}: no object has two points or a mask, so that no answer can be shown",
+            hint="take a set with masks (grefcoco, refcocog) for --stage sft",
+            code=ExitCode.NOT_FOUND,
+        )
+    return numbers
+
+
+class DemonstrationTrainer(RunTrainer, SFTTrainer):
+    """`SFTTrainer` that keeps to our order of the samples and writes our files."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+def _points(sample: Sample, target: Target) -> tuple[Any, ...]:
+    if len(target.points) >= POINTS or target.mask is None:
+        return target.points[:POINTS]
+    return tuple(pixel_to_grid(point, sample.size) for point in mine_positive(rle.decode(target.mask)))
+
+
+def _plain_thought(sample: Sample) -> str:
+    if not sample.targets:
+        return f"Nothing in the picture matches: {sample.query}."
+    centres = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in (target.box for target in sample.targets)]
+    places = ", ".join(f"({x:.0f}, {y:.0f})" for x, y in centres)
+    found = "one object" if len(centres) == 1 else f"{len(centres)} objects"
+    return f"I look for: {sample.query}. {found.capitalize()} in the picture match, centred at {places}."
