@@ -13,7 +13,7 @@ import orjson
 
 from gensegcli.cli import console
 from gensegcli.cli.predict_run import memory_of, prompt_text
-from gensegcli.cli.prep_run import cores, teller
+from gensegcli.cli.prep_run import cores, telling
 from gensegcli.cli.progress import progress
 from gensegcli.cli.tables import table
 from gensegcli.errors import ExitCode, unknown_name
@@ -64,7 +64,7 @@ def run(request: Request, *, restart: bool, dry_run: bool, json: bool, quiet: bo
     # Mistakes in the options show before a set is prepared or a model loaded.
     protocol, modes = get_protocol(request.settings.settings.eval.protocol), _modes(request)
     groups = {path.stem: read_ids(path) for path in request.groups}
-    data = _find(request, say)
+    data = _find(request, say, quiet=quiet)
     evaluation = Evaluation(
         data,
         choose(data, limit=request.limit, subset=request.subset),
@@ -106,10 +106,11 @@ def _modes(request: Request) -> tuple[PromptMode, ...]:
     return tuple(dict.fromkeys(map(PromptMode, asked)))
 
 
-def _find(request: Request, say: Callable[[str], None]) -> EvalSet:
+def _find(request: Request, say: Callable[[str], None], *, quiet: bool) -> EvalSet:
     def make(recipe: Recipe, raw: RawSet, out: Path) -> None:
         say(f"preparing {recipe.name} {recipe.split} in {out}")
-        prepare(recipe, raw, out, workers=cores(), tell=teller(say))
+        with telling(quiet=quiet) as tell:
+            prepare(recipe, raw, out, workers=cores(), tell=tell)
 
     return find_set(
         request.data,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gensegcli.cli import console
+from gensegcli.cli.progress import progress
 from gensegcli.cli.tables import table
 from gensegcli.prep.card import compared, differences
 from gensegcli.prep.inputs import Inputs, read_raw
@@ -20,11 +21,10 @@ from gensegcli.prep.run import SKIPPED, Progress, Report, prepare
 from gensegcli.prep.select import Draw, candidates, shortage, stratum
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from gensegcli.prep.build import Filter
     from gensegcli.sources.raw import RawSet
-
-EVERY = 5.0
-"""Seconds between two lines of progress."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,18 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) ->
         return
     wanted, wanted_name = _filter(task)
     workers = task.workers or cores()
-    report = prepare(
-        task.recipe,
-        raw,
-        task.out,
-        workers=workers,
-        restart=restart,
-        max_skipped=task.max_skipped,
-        wanted=wanted,
-        wanted_name=wanted_name,
-        tell=teller(say),
-    )
+    with telling(quiet=quiet) as tell:
+        report = prepare(
+            task.recipe,
+            raw,
+            task.out,
+            workers=workers,
+            restart=restart,
+            max_skipped=task.max_skipped,
+            wanted=wanted,
+            wanted_name=wanted_name,
+            tell=tell,
+        )
     _emit(_summary(task, report), json=json)
     for line in differences(task.recipe, report.card):
         say(f"note: {line}")
@@ -87,25 +88,11 @@ def _filter(task: Task) -> tuple[Filter | None, str]:
     return PromptFilter(segmenter, task.min_prompt_iou), f"{name} {segmenter.revision} >= {task.min_prompt_iou:g}"
 
 
-def teller(say: Any) -> Any:
-    """What tells of a preparation's progress, a line every few seconds."""
-    started = time.monotonic()
-    last = started
-    first: list[int] = []
-
-    def tell(progress: Progress) -> None:
-        nonlocal last
-        first.append(progress.done)
-        now = time.monotonic()
-        if now - last < EVERY and progress.done < progress.planned:
-            return
-        last = now
-        rate = (progress.done - first[0]) / max(now - started, 1e-9)
-        left = (progress.planned - progress.done) / rate if rate else 0.0
-        if rate:
-            say(f"  {progress.done:,} of {progress.planned:,} samples, {rate:.0f}/s, {left:.0f} s left")
-
-    return tell
+@contextmanager
+def telling(*, quiet: bool) -> Generator[Callable[[Progress], None]]:
+    """What shows a preparation's progress."""
+    with progress(None, "samples", quiet=quiet) as shown:
+        yield lambda state: shown.reach(state.done, state.planned)
 
 
 def _plan(task: Task, raw: RawSet) -> dict[str, Any]:

@@ -23,6 +23,10 @@ class Progress(Protocol):
         """One more is done."""
         ...
 
+    def reach(self, done: int, total: int) -> None:
+        """So many of so many are done; what was done at the first call is an earlier run's and tells no rate."""
+        ...
+
     def write(self, stream: TextIO, text: str) -> None:
         """Put out data beside the display, at once."""
         ...
@@ -52,11 +56,23 @@ class Lines:
     def __init__(self, total: int | None, unit: str, *, every: float = EVERY) -> None:
         self.total, self.unit, self.every = total, unit, every
         self.done = self.failed = 0
+        self.before: int | None = None
+        """Done by an earlier run, where one is gone on with."""
         self._begun = self._told = monotonic()
 
     def step(self, *, failed: bool = False) -> None:
         self.done += 1
         self.failed += failed
+        self._tell()
+
+    def reach(self, done: int, total: int) -> None:
+        if self.before is None:
+            self.before, self._begun = done, monotonic()
+        self.done, self.total = done, total
+        if done > self.before:
+            self._tell()
+
+    def _tell(self) -> None:
         if monotonic() - self._told >= self.every:
             self._told = monotonic()
             console.say(self.line(self._told - self._begun))
@@ -67,7 +83,7 @@ class Lines:
 
     def line(self, seconds: float) -> str:
         """What to say after so many seconds."""
-        rate = self.done / seconds
+        rate = self.rate(seconds)
         unit = self.unit.removesuffix("s") if (self.total or self.done) == 1 else self.unit
         parts = [f"{self.done}{f'/{self.total}' if self.total else ''} {unit}", f"{rate:.2g}/s"]
         if self.total:
@@ -75,6 +91,10 @@ class Lines:
         if self.failed:
             parts.append(f"{self.failed} failed")
         return ", ".join(parts)
+
+    def rate(self, seconds: float) -> float:
+        """Items per second of this run."""
+        return (self.done - (self.before or 0)) / seconds
 
 
 @contextmanager
@@ -110,11 +130,19 @@ class _Bar:
 
     def step(self, *, failed: bool = False) -> None:
         self._lines.step(failed=failed)
-        seconds = max(monotonic() - self._begun, 1e-9)
-        note = f"{self._lines.done / seconds:.2g}/s"
-        if self._lines.failed:
-            note += f", {self._lines.failed} failed"
-        self._display.update(self._task, advance=1, note=note)
+        self._show()
+
+    def reach(self, done: int, total: int) -> None:
+        if self._lines.before is None:
+            self._begun = monotonic()
+        self._lines.reach(done, total)
+        self._show()
+
+    def _show(self) -> None:
+        lines = self._lines
+        notes = [f"{rate:.2g}/s"] if (rate := lines.rate(max(monotonic() - self._begun, 1e-9))) else []
+        notes += [f"{lines.failed} failed"] if lines.failed else []
+        self._display.update(self._task, completed=lines.done, total=lines.total, note=", ".join(notes))
 
     def write(self, stream: TextIO, text: str) -> None:
         if stream.isatty():  # the same screen: above the bar
