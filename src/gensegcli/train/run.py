@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 import gensegcli
 from gensegcli.dialects import get_dialect
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.evaluate.data import open_set
 from gensegcli.models import resolve_policy, resolve_segmenter
 from gensegcli.policy.hf import choose_attention, choose_device
 from gensegcli.policy.prompting import checked_processor
@@ -33,7 +35,6 @@ from gensegcli.train.trainer import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from gensegcli.config import Resolved, RewardSettings, Settings
     from gensegcli.dialects.base import Dialect
@@ -259,7 +260,8 @@ def build(
     else:
         from gensegcli.train.grpo import PolicyTrainer, RewardFunction
 
-        segmenter, mode = _segmenter(plan, device, on_phase), PromptMode(settings.predict.mode)
+        segmenter = _segmenter(plan, device, on_phase) if plan.reward.needs_masks else None
+        mode = PromptMode(settings.predict.mode)
         scorer = Scorer(plan.reward, plan.dialect, policy.entry, segmenter, mode=mode)
         trainer = PolicyTrainer(
             args=grpo_arguments(settings, folder, device=device, world=world),
@@ -270,6 +272,14 @@ def build(
             **shared,
         )
     trainer.begin(journal)
+    if train.eval_data is not None:
+        from gensegcli.train.held_out import HeldOut
+
+        segmenter = _segmenter(plan, device, on_phase)
+        held_out = open_set(Path(train.eval_data))
+        trainer.add_callback(
+            HeldOut(trainer, held_out, settings, dialect=plan.dialect, entry=policy.entry, segmenter=segmenter)
+        )
     return trainer
 
 
@@ -283,9 +293,7 @@ def _open(stack: ExitStack, plan: Plan, folder: Path, *, restart: bool) -> None:
     forget_unfinished(folder)
 
 
-def _segmenter(plan: Plan, device: torch.device, on_phase: Callable[[str], object]) -> Segmenter | None:
-    if plan.reward is None or not plan.reward.needs_masks:
-        return None
+def _segmenter(plan: Plan, device: torch.device, on_phase: Callable[[str], object]) -> Segmenter:
     settings = plan.settings.settings
     wanted = settings.reward.device
     on_phase(f"loading {plan.segmenter}")

@@ -86,13 +86,17 @@ class RunTrainer:
 
     Attributes:
         journal: files of the run.
+        held_out: what an evaluation after this step found.
+        eos_token_ids: tokens that end a completion.
     """
 
     journal: Journal
+    held_out: dict[str, float | None]
+    eos_token_ids: list[int]
 
     def begin(self, journal: Journal) -> None:
         """Give the trainer its files, and take it the habit of printing."""
-        self.journal = journal
+        self.journal, self.held_out = journal, {}
         self.remove_callback(PrinterCallback)
         self._step_began = time.perf_counter()
 
@@ -117,7 +121,8 @@ class RunTrainer:
         norm = logs.get("grad_norm")
         if norm is not None and not math.isfinite(norm):
             raise self.journal.offending(self.state.global_step, f"the gradient's norm is {norm}", self.culprits())
-        own = self.measured()
+        own = {**self.measured(), **self.held_out}
+        self.held_out = {}
         logs.update(_flat(own))
         super().log(logs, start_time)
         now = time.perf_counter()

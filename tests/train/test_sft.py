@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from gensegcli.dialects import get_dialect
+from gensegcli.errors import GensegError
+from gensegcli.records import Answer, GridBox, GridPoint, Target
+from gensegcli.sources.prepared import read_prepared
+from gensegcli.train.data import find_training_set
+from gensegcli.train.run import Plan, train
+from gensegcli.train.runs import METRICS, read_steps
+from gensegcli.train.sft import demonstration, teachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gensegcli.config import Resolved
+
+
+def test_a_demonstration_is_the_truth_in_the_strict_form(scenes: Path) -> None:
+    dialect = get_dialect("genseg-neg")
+    for sample in read_prepared(scenes):
+        answer = demonstration(sample)
+        assert dialect.read(dialect.render(answer), strict=True) == answer
+        assert [one.box for one in answer.instances] == [target.box for target in sample.targets]
+        assert answer.think is not None
+        assert sample.query in answer.think
+        assert ("Nothing" in answer.think) == sample.no_target
+
+
+def test_a_think_text_of_the_data_is_kept_without_tags(scenes: Path) -> None:
+    sample = replace(next(read_prepared(scenes)), think="<think>It is on the left.</think>")
+    assert demonstration(sample).think == "It is on the left."
+
+
+def test_missing_points_are_mined_from_the_mask(scenes: Path) -> None:
+    sample = next(one for one in read_prepared(scenes) if one.targets)
+    bare = replace(sample, targets=tuple(replace(target, points=target.points[:1]) for target in sample.targets))
+    for shown, target in zip(demonstration(bare).instances, sample.targets, strict=True):
+        assert len(shown.points) == 2
+        assert np.allclose(shown.points, target.points)
+
+
+def test_objects_that_no_answer_can_show_are_left_out(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = find_training_set(str(scenes))
+    assert teachable(data) == list(range(24))
+
+    class Rows:
+        def __getitem__(self, _: str) -> Rows:
+            return self
+
+        def to_pylist(self) -> list[list[dict[str, object]]]:
+            return [[{"points": [[1, 2]], "mask": None}], [], [{"points": [[1, 2], [3, 4]], "mask": None}]]
+
+    monkeypatch.setattr("gensegcli.train.sft.pq.read_table", lambda *_, **__: Rows())
+    assert teachable(data) == [1, 2]
+    monkeypatch.setattr(Rows, "to_pylist", lambda _: [[{"points": [[1, 2]], "mask": None}]])
+    with pytest.raises(GensegError, match="no object has two points or a mask"):
+        teachable(data)
+
+
+def test_an_answer_without_objects_abstains(scenes: Path) -> None:
+    sample = replace(next(read_prepared(scenes)), targets=())
+    assert demonstration(sample) == Answer((), f"Nothing in the picture matches: {sample.query}.")
+    single = replace(sample, targets=(Target(GridBox(1, 2, 3, 4), (GridPoint(2, 3), GridPoint(2, 2)), None),))
+    assert "One object in the picture match" in (demonstration(single).think or "")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_cold_start_lowers_the_loss_and_is_evaluated_on_the_way(
+    small: Callable[..., Resolved], scenes: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    settings = small(
+        *("train.stage=sft", "train.prompts_per_step=4", "train.lr=3e-4", "train.epochs=2"),
+        *(f"train.eval_data={scenes}", "train.eval_steps=6", "train.eval_limit=4"),
+    )
+    outcome = train(Plan.of(settings), tmp_path)
+    assert (outcome.step, outcome.steps) == (12, 12)
+    rows = read_steps(tmp_path / METRICS)
+    losses = [row["loss"] for row in rows]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    assert all("token_accuracy" in row for row in rows)
+    evaluated = [row["step"] for row in rows if "held_out_mask_iou" in row]
+    assert evaluated == [6, 12]
+    assert 0 <= rows[5]["held_out_false_negatives"] <= 1
