@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RECIPES = {
-    "policy": teach_policy.Recipe(steps=4, scenes=2, questions=2),
-    "segmenter": teach_segmenter.Recipe(steps=4, scenes=2, prompts=2),
+    "policy": teach_policy.Recipe(steps=2, scenes=2, questions=2),
+    "segmenter": teach_segmenter.Recipe(steps=2, scenes=2, prompts=2),
 }
 TEACHERS = {"policy": teach_policy.PolicyTeacher, "segmenter": teach_segmenter.SegmenterTeacher}
 
@@ -58,37 +58,36 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("kind", TEACHERS)
 def test_a_killed_run_goes_on_as_if_unbroken(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights and optimisers come back to the last bit, and the batches after them are those of an unbroken run.
+    """Weights, optimisers and the next batch are to the last bit what they were when the kill came.
 
     What is computed from them is compared loosely: processors round differently by where in memory a batch lies, and
     Adam makes a whole step of a gradient that is nothing but rounding, so the weights of two runs drift apart.
     """
     monkeypatch.setattr(teaching, "SAVE_EVERY", -1.0)
-    whole, all_given, all_found = watched(kind)
-    teach(whole, tmp_path / "whole.pt")
-    broken, _, _ = watched(kind, killed_at=2)
+    broken, expected, _ = watched(kind, killed_at=1)
     with pytest.raises(KeyboardInterrupt):
         teach(broken, tmp_path / "broken.pt")
 
     restored, _, _ = watched(kind)
     torch.manual_seed(99)
-    assert restored.restore(tmp_path / "broken.pt") == 2
-    assert same(restored.state(2), broken.state(2))
-    assert len(restored.state(2)["optimisers"][1]["state"]) > 10
+    assert restored.restore(tmp_path / "broken.pt") == 1
+    assert same(restored.state(1), broken.state(1))
+    assert len(restored.state(1)["optimisers"][1]["state"]) > 10
 
     resumed, given, found = watched(kind)
     teach(resumed, tmp_path / "broken.pt")
-    assert list(given) == list(found) == [2, 3]
-    for step, batch in given.items():
-        for field in fields(batch):
-            assert same(getattr(batch, field.name), getattr(all_given[step], field.name)), (step, field.name)
-        for name, loss in found[step].items():
-            assert loss == pytest.approx(all_found[step][name], rel=0.02, abs=1e-3), (step, name)
-    assert torch.load(tmp_path / "broken.pt", weights_only=True)["step"] == 4
+    assert list(given) == list(found) == [1]
+    for field in fields(given[1]):
+        assert same(getattr(given[1], field.name), getattr(expected[1], field.name)), field.name
+    with torch.no_grad():
+        losses = broken.losses(expected[1], 1)
+    for name, loss in losses.items():
+        assert found[1][name] == pytest.approx(loss.item(), rel=0.01, abs=1e-3), name
+    assert torch.load(tmp_path / "broken.pt", weights_only=True)["step"] == 2
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     teacher, _, _ = watched("segmenter")
     torch.save(teacher.state(0) | {"recipe": {"steps": 5}}, tmp_path / "segmenter.pt")
-    with pytest.raises(GensegError, match=r"another recipe \(.*steps 5 there, 4 here"):
+    with pytest.raises(GensegError, match=r"another recipe \(.*steps 5 there, 2 here"):
         teach(teacher, tmp_path / "segmenter.pt")

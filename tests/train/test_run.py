@@ -184,3 +184,22 @@ def test_a_batch_that_cannot_be_dealt_out_is_told(small: Small, tmp_path: Path) 
         train(Plan.of(small("train.micro_batch=3"), limit=2), tmp_path)
     assert caught.value.hint == "--set train.micro_batch=2"
     assert caught.value.code == ExitCode.USAGE
+
+
+def test_adapters_are_saved_as_a_whole_model_and_go_on_by_themselves(small: Small, tmp_path: Path) -> None:
+    plan = Plan.of(small("train.lora=true", "train.lora_rank=4", "train.lr=1e-3"), limit=8)
+    train(plan, tmp_path / "whole")
+    assert train(plan, tmp_path / "parts", on_step=_interrupt_at(1)).step == 2
+    checkpoint = tmp_path / "parts" / "checkpoint-2"
+    start, learned = _weights(plan.policy.path), _weights(checkpoint)
+    assert learned.keys() == start.keys()
+    changed = [name for name in start if not torch.equal(learned[name], start[name].float())]
+    assert changed
+    assert all("proj" in name or "linear" in name or "qkv" in name or "merger" in name for name in changed)
+    assert (checkpoint / "default" / "adapter_model.safetensors").is_file()
+    with gensegcli.load(str(checkpoint), device="cpu") as pipeline:
+        assert pipeline.dialect.name == "genseg-mini"
+    assert train(plan, tmp_path / "parts").step == 4
+    ours, theirs = _weights(tmp_path / "parts" / "model"), _weights(tmp_path / "whole" / "model")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not (tmp_path / "whole" / "model" / "default").exists()

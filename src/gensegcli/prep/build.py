@@ -20,7 +20,7 @@ from gensegcli.images import MAX_PIXELS, read_image
 from gensegcli.prep.select import Skip, Work
 from gensegcli.records import GridBox, GridPoint, PixelBox, PixelPoint, Rle, Sample, Size, Target
 from gensegcli.sources.coco import CocoMask
-from gensegcli.sources.raw import Problem, SizeMismatchError
+from gensegcli.sources.raw import Problem, SizeMismatchError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -194,6 +194,8 @@ def _given(target: RawTarget) -> Target:
 def _cut_mask(mask: MaskSource, size: Size) -> Patch | None:
     try:
         return decode_patch(mask.rle(size)) if isinstance(mask, CocoMask) else cut(mask.read(size))
+    except UnreachableError:
+        raise
     except SizeMismatchError as error:
         raise _Unusable("size mismatch", error.message) from None
     except GensegError as error:

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.sources.raw import SizeMismatchError
+from gensegcli.sources.raw import SizeMismatchError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -103,9 +103,7 @@ def opened(file: str) -> Generator[pq.ParquetFile]:
     """A Parquet file by its path or its `hf://` address."""
     try:
         if file.startswith(HUB):
-            from huggingface_hub import HfFileSystem
-
-            with HfFileSystem().open(file, "rb") as stream, pq.ParquetFile(stream) as parquet:
+            with _from_hub(file) as stream, pq.ParquetFile(stream) as parquet:
                 yield parquet
         else:
             with pq.ParquetFile(Path(file)) as parquet:
@@ -114,3 +112,21 @@ def opened(file: str) -> Generator[pq.ParquetFile]:
         raise GensegError(f"{file}: not a Parquet file ({error})", hint="get it again") from error
     except OSError as error:
         raise GensegError(f"{file}: cannot be read ({error})", code=ExitCode.NOT_FOUND) from error
+
+
+@contextmanager
+def _from_hub(file: str) -> Generator[BinaryIO]:
+    """A file of the hub, of which only those pieces travel that are read; huggingface_hub tries each several times."""
+    import httpx
+    from huggingface_hub import HfFileSystem
+
+    try:
+        with HfFileSystem().open(file, "rb") as stream:
+            yield stream
+    except (httpx.HTTPError, OSError) as error:  # the hub's own errors derive from these
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnreachableError(
+            f"{file}: the hub does not give it ({reason})",
+            hint="run the same command again when the connection is back: what is done is kept",
+            code=ExitCode.NOT_FOUND,
+        ) from None

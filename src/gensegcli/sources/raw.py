@@ -56,6 +56,10 @@ class MaskSource(Protocol):
         ...
 
 
+class UnreachableError(GensegError):
+    """Data that is there and cannot be had now: a reason to stop and go on later, not to do without a sample."""
+
+
 class SizeMismatchError(GensegError):
     """An annotation that was made for a picture of another size."""
 

@@ -8,6 +8,7 @@ tokens, picture tokens and log-probabilities of engine and trainer are held agai
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +129,8 @@ def _generate_here(
         for name, value in fields.items()
     }
     ids, mask = padded(prompt_ids, pad), padded([[1] * len(row) for row in prompt_ids], 0)
+    asked = copy(trainer.generation_config)
+    asked.update(max_new_tokens=TOKENS, return_dict_in_generate=True, output_logits=True)
     with (
         unwrap_model_for_generation(
             trainer.model_wrapped,
@@ -141,10 +144,7 @@ def _generate_here(
             input_ids=ids,
             attention_mask=mask,
             **inputs,
-            generation_config=trainer.generation_config,
-            max_new_tokens=TOKENS,
-            return_dict_in_generate=True,
-            output_logits=True,
+            generation_config=asked,
         )
     written = done.sequences[:, width:]
     logs = torch.stack(done.logits, dim=1).float().div(trainer.temperature).log_softmax(dim=-1)  # (P T vocabulary)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from transformers import PrinterCallback
 
 from gensegcli.errors import GensegError
@@ -17,7 +20,6 @@ from gensegcli.train.watch import TRAINER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from gensegcli.train.export import Passport
 
@@ -141,22 +143,33 @@ class RunTrainer:
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model, processor and conventions; none of the pickles that a trainer would add."""
-        from pathlib import Path
-
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        self._write(Path(output_dir or self.args.output_dir), model, state_dict)
+
+    def _write(self, folder: Path, model: Any, state_dict: dict[str, Any] | None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         save_policy(model, folder, state_dict)
         self.processing_class.save_pretrained(folder)
         self.journal.passport.write(folder, self.state.global_step)
 
     def export(self, folder: Path) -> None:
         """The trained policy alone, in the number format in which it was trained to compute."""
-        state = self.accelerator.get_state_dict(self.model)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        adapted = isinstance(model, PeftModel)
+        state = merged_weights(model) if adapted else self.accelerator.get_state_dict(self.model)
         if self.args.should_save:
             if self.args.bf16:
                 state = {name: weight.to(torch.bfloat16) for name, weight in state.items()}
-            self._save(str(folder), state)
+            self._write(folder, model.get_base_model() if adapted else model, state)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Adapters from the folder of their name: the whole model beside it would be taken for them, and missed."""
+        adapted = self.accelerator.unwrap_model(model or self.model, keep_torch_compile=False)
+        if isinstance(adapted, PeftModel):
+            name = adapted.active_adapter
+            adapted.load_adapter(Path(resume_from_checkpoint) / name, name, is_trainable=True)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -164,9 +177,36 @@ class RunTrainer:
 
 
 def save_policy(model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
-    """The weights as safetensors with their configuration."""
+    """The weights as safetensors with their configuration.
+
+    Adapters are added to the weights they adapt, so that the folder is a whole model, and stand by themselves in a folder
+    of their name, from which training goes on.
+    """
     with quiet_progress():
-        model.save_pretrained(folder, state_dict=state_dict)
+        if not isinstance(model, PeftModel):
+            model.save_pretrained(folder, state_dict=state_dict)
+            return
+        model.save_pretrained(folder / model.active_adapter)
+        model.get_base_model().save_pretrained(folder, state_dict=merged_weights(model))
+
+
+@torch.no_grad()
+def merged_weights(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The weights of the base model with its adapters added. The model itself stays as it is.
+
+    Merging in place and taking it back would leave rounding behind, and a resumed run would not be the same.
+    """
+    base = model.get_base_model()
+    weights = {
+        name.replace(".base_layer", ""): weight
+        for name, weight in base.state_dict().items()
+        if not any(part in name for part in LoraLayer.adapter_layer_names)
+    }
+    for name, module in base.named_modules():
+        if isinstance(module, LoraLayer):
+            for adapter in module.active_adapters:
+                weights[f"{name}.weight"] = weights[f"{name}.weight"] + module.get_delta_weight(adapter)
+    return weights
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, float]:
