@@ -100,7 +100,7 @@ def test_settings_change_the_digest_and_words_do_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("select.cuont=3", "recipe grefcoco: select.cuont: extra inputs"),
+        ("select.cuont=3", "recipe grefcoco: select.cuont: no such setting"),
         ("select.per=picture", "select.per: input should be 'ref' or 'sentence'"),
         ("picture.quality=0", "picture.quality"),
         ("nothing", "expected key=value"),

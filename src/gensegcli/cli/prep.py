@@ -104,7 +104,9 @@ def make(
     max_skipped: Annotated[
         float, typer.Option("--max-skipped", min=0, max=1, help="Largest share of unusable samples that is no error.")
     ] = 0.01,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many references.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first so many references; of a draw, only so many.")
+    ] = None,
     restart: opt.RestartOpt = False,
     dry_run: opt.DryRunOpt = False,
     json: opt.JsonOpt = False,
@@ -112,23 +114,26 @@ def make(
 ) -> None:
     """Prepare a set; the same command again goes on where it was stopped."""
     from gensegcli.cli.prep_run import Task, run
+    from gensegcli.errors import GensegError
     from gensegcli.prep.inputs import Inputs
     from gensegcli.prep.recipe import resolve
 
-    changes = {
-        "source.n": n,
-        "select.seed": seed,
-        "select.first": limit,
-        "picture.keep_aspect": keep_aspect or None,
-    }
+    changes = {"select.seed": seed, "picture.keep_aspect": keep_aspect or None, "source.n": n}
     resolved = resolve(
         recipe,
         split=split,
         purpose=purpose.value if purpose else None,
         by=by,
+        limit=limit,
         assignments=set_ or (),
         changes={key: value for key, value in changes.items() if value is not None},
     )
+    if keep_aspect and resolved.picture.size is None:
+        raise GensegError(
+            "--keep-aspect: these pictures are not resized", hint="--for train or --set picture.size=[W,H]"
+        )
+    if segmenter is not None and min_prompt_iou is None:
+        raise GensegError("--segmenter: nothing is segmented", hint="it belongs to --min-prompt-iou")
     task = Task(
         resolved,
         Inputs(_root(root), images, annotations, expressions, files),
@@ -162,6 +167,9 @@ def ls(json: opt.JsonOpt = False) -> None:
     sys.stdout.write(table(head, [(r.name, r.split, r.purpose, r.source.kind, r.about.description) for r in recipes]))
 
 
+_DRAWINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
+
 @prep.command("show")
 def show(
     what: Annotated[
@@ -170,16 +178,22 @@ def show(
     id_: Annotated[str | None, typer.Option("--id", help="Which sample, by id.")] = None,
     index: Annotated[int, typer.Option("--index", min=0, help="Which sample, by number.")] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="PNG or JPEG. [default: <sample id>.png]")
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="PNG, JPEG or WebP. [default: <sample id>.png]")
     ] = None,
     json: opt.JsonOpt = False,
 ) -> None:
     """Draw one sample with its box, points and mask (of a prepared set), or print a recipe as it resolves."""
     import orjson
 
+    from gensegcli.atomic import replacing, saving
+    from gensegcli.errors import GensegError
+    from gensegcli.exports.names import picture_stem
     from gensegcli.prep.recipe import resolve
     from gensegcli.prep.show import draw_sample, find
 
+    form = _DRAWINGS.get(out.suffix.lower() if out else ".png")
+    if form is None:
+        raise GensegError(f"{out}: a drawing is saved as {', '.join(_DRAWINGS)}", hint="--out FILE.png")
     if not Path(what).is_dir():
         recipe = resolve(what)
         sys.stdout.buffer.write(
@@ -187,12 +201,9 @@ def show(
         )
         return
     sample = find(Path(what), id=id_, index=index)
-    path = out or Path(f"{sample.id}.png")
-    from gensegcli.atomic import saving
-
-    with saving(path, hint="choose another file with --out"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw_sample(sample).save(path)
+    path = out or Path(f"{picture_stem(f'{sample.id}.png')}.png")
+    with saving(path, hint="choose another file with --out"), replacing(path) as stream:
+        draw_sample(sample).save(stream, form)
     if json:
         from gensegcli.sources.prepared import to_row
 
@@ -215,12 +226,12 @@ def check(
 
     found = verify(folder)
     if json:
-        value = {"samples": found.samples, "problems": found.number, "first": found.problems}
+        value = {"samples": found.tally.samples, "problems": found.number, "first": found.problems}
         sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     else:
         for problem in found.problems:
             console.say(problem)
-        console.say(f"{found.samples:,} samples, {found.number:,} problems")
+        console.say(f"{found.tally.samples:,} samples, {found.number:,} problems")
     if found.number:
         raise typer.Exit(ExitCode.SOME_FAILED)
 

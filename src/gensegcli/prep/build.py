@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -226,13 +227,18 @@ def _decode(data: bytes, ref: RawRef) -> tuple[np.ndarray, bool]:
     way. OpenCV does not notice a JPEG that is cut short, hence the look at its end.
     """
     try:
-        with Image.open(io.BytesIO(data)) as header:
-            upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            simple = upright and header.mode in ("RGB", "L") and header.width * header.height <= MAX_PIXELS
+        # Pillow warns of large pictures; what is too large is decided here, before a PNG is decoded for its EXIF data.
+        quiet = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
+        with quiet, Image.open(io.BytesIO(data), formats=_PLAIN) as header:
+            simple = (
+                header.format in _PLAIN
+                and header.width * header.height <= MAX_PIXELS
+                and header.mode in ("RGB", "L")
+                and not header.has_transparency_data
+                and header.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            )
             jpeg = header.format == "JPEG"
-    except Exception as error:
-        if not isinstance(error, _DAMAGED):
-            raise
+    except _DAMAGED:
         simple = jpeg = False
     pixels = None
     if simple and jpeg and data.rstrip(b"\0")[-2:] == _END_OF_JPEG:
@@ -247,6 +253,8 @@ def _decode(data: bytes, ref: RawRef) -> tuple[np.ndarray, bool]:
     return pixels, simple
 
 
+_PLAIN = ("JPEG", "PNG")
+"""What a training set may hold as it came. Of all that Pillow knows, no other format is tried on foreign bytes here."""
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, Image.DecompressionBombError)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from gensegcli.errors import GensegError
 from gensegcli.geometry.boxes import grid_to_pixel
 from gensegcli.geometry.rle import decode
 from gensegcli.images import read_image
-from gensegcli.prep.store import file_digest
+from gensegcli.prep.store import Tally, file_digest
 from gensegcli.records import GRID, Sample, Target
-from gensegcli.sources.prepared import read_card, read_shard
+from gensegcli.sources.prepared import SHARDS, read_card, read_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 SHOWN = 20
@@ -27,7 +26,8 @@ SHOWN = 20
 class Findings:
     """What a check came to."""
 
-    samples: int = 0
+    tally: Tally = field(default_factory=Tally)
+    """What the shards hold."""
     problems: list[str] = field(default_factory=list)
     """The first of them, each with the sample it is about."""
     number: int = 0
@@ -40,7 +40,7 @@ class Findings:
 
 
 def check(folder: Path, tell: Callable[[int, int], None] = lambda _done, _all: None) -> Findings:
-    """Verify digests, counts, pictures, masks and points.
+    """Verify files, digests, counts, pictures, masks and points.
 
     Args:
         folder: the prepared set.
@@ -52,7 +52,10 @@ def check(folder: Path, tell: Callable[[int, int], None] = lambda _done, _all: N
     card = read_card(folder)
     found = Findings()
     seen: set[str] = set()
-    counts: Counter[str] = Counter()
+    named = {shard["file"] for shard in card["shards"]}
+    for path in sorted((folder / SHARDS).glob("*.parquet")):
+        if f"{SHARDS}/{path.name}" not in named:
+            found.note(f"{SHARDS}/{path.name}: not in the card, but whoever opens {SHARDS}/*.parquet reads it")
     for shard in card["shards"]:
         path = folder / shard["file"]
         if not path.is_file():
@@ -61,20 +64,17 @@ def check(folder: Path, tell: Callable[[int, int], None] = lambda _done, _all: N
         if file_digest(path) != shard["sha256"]:
             found.note(f"{shard['file']}: its content is not what was written (SHA-256 differs)")
         try:
-            _check_shard(path, seen, counts, found)
+            _check_shard(path, seen, found)
         except GensegError as error:
             found.note(error.message)
-        tell(found.samples, card["counts"]["samples"])
-    _check_counts(card, counts, found)
+        tell(found.tally.samples, sum(shard["samples"] for shard in card["shards"]))
+    _check_counts(card["counts"], found)
     return found
 
 
-def _check_shard(path: Path, seen: set[str], counts: Counter[str], found: Findings) -> None:
+def _check_shard(path: Path, seen: set[str], found: Findings) -> None:
     for sample in read_shard(path):
-        found.samples += 1
-        counts["samples"] += 1
-        counts["no_target"] += sample.no_target
-        counts["objects"] += len(sample.targets)
+        found.tally.add([sample])
         if sample.id in seen:
             found.note(f"{sample.id}: occurs twice")
         seen.add(sample.id)
@@ -82,16 +82,17 @@ def _check_shard(path: Path, seen: set[str], counts: Counter[str], found: Findin
             found.note(f"{sample.id}: {problem}")
 
 
-def _check_counts(card: dict[str, Any], counts: Counter[str], found: Findings) -> None:
-    for name in ("samples", "no_target", "objects"):
-        if counts[name] != card["counts"][name]:
-            found.note(f"the card counts {card['counts'][name]:,} {name}, the shards hold {counts[name]:,}")
+def _check_counts(told: Mapping[str, object], found: Findings) -> None:
+    for name, number in found.tally.counts().items():
+        if told.get(name) != number:
+            found.note(f"the card counts {told.get(name)} {name}, the shards hold {number}")
 
 
 def problems(sample: Sample) -> Iterator[str]:
     """What is wrong with a sample; nothing, if nothing is."""
     try:
         picture = read_image(sample.image)
+        masks = [decode(target.mask) if target.mask is not None else None for target in sample.targets]
     except GensegError as error:
         yield error.message
         return
@@ -100,14 +101,13 @@ def problems(sample: Sample) -> Iterator[str]:
         return
     if not sample.query:
         yield "no query"
-    masks = [decode(target.mask) for target in sample.targets if target.mask is not None]
     shape = (sample.size.height, sample.size.width)
-    if any(mask.shape != shape for mask in masks):
+    there = [mask for mask in masks if mask is not None]
+    if any(mask.shape != shape for mask in there):
         yield f"a mask is not of the picture's size {shape}"
         return
-    union = np.logical_or.reduce(masks) if masks else np.zeros(shape, bool)
-    for number, target in enumerate(sample.targets, start=1):
-        mask = decode(target.mask) if target.mask is not None else None
+    union = np.logical_or.reduce(there) if there else np.zeros(shape, bool)
+    for number, (target, mask) in enumerate(zip(sample.targets, masks, strict=True), start=1):
         for problem in _target_problems(target, sample, mask, union):
             yield f"object {number}: {problem}"
 

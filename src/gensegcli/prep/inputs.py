@@ -31,6 +31,18 @@ class Inputs:
     expressions: Path | None = None
     files: Path | None = None
 
+    def refuse_unread(self, kind: str) -> None:
+        """Refuse what a kind of source would not look at: whoever names it means something else.
+
+        Raises:
+            GensegError: an input is given that this kind does not read.
+        """
+        given = [name for name in ("images", "annotations", "expressions", "files") if getattr(self, name) is not None]
+        unread = [name for name in given if name not in READ.get(kind, ())]
+        if unread:
+            takes = ", ".join(f"--{name}" for name in READ.get(kind, ())) or "--root only"
+            raise GensegError(f"--{unread[0]}: not read for this recipe (raw form: {kind})", hint=f"it takes {takes}")
+
 
 def read_raw(recipe: Recipe, inputs: Inputs) -> RawSet:
     """The raw split that a recipe speaks of.
@@ -38,6 +50,7 @@ def read_raw(recipe: Recipe, inputs: Inputs) -> RawSet:
     Raises:
         GensegError: its files are missing or damaged (what was looked for and how to get it is said).
     """
+    inputs.refuse_unread(recipe.source.kind)
     return READERS[recipe.source.kind](recipe, inputs)
 
 
@@ -94,3 +107,5 @@ READERS: dict[str, Callable[[Recipe, Inputs], RawSet]] = {
     "coco": _own,
     "scenes": _scenes,
 }
+READ = {"refer": ("images",), "hub": ("files",), "coco": ("annotations", "images", "expressions")}
+"""Which inputs beside the root each kind looks at; the others look at none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gensegcli.errors import GensegError
 from gensegcli.geometry.boxes import grid_to_pixel
 from gensegcli.geometry.masks import mask_iou
 from gensegcli.geometry.rle import decode
@@ -27,20 +28,24 @@ class PromptFilter:
         self._segmenter, self._least = segmenter, least
 
     def __call__(self, pixels: np.ndarray, sample: Sample) -> Problem | None:
-        targets = [target for target in sample.targets if target.mask is not None]
-        if not targets:
+        if not sample.targets:
             return None
+        if any(target.mask is None for target in sample.targets):
+            raise GensegError(
+                f"{sample.id}: has boxes and points, but no masks to hold the segmenter's against",
+                hint="leave --min-prompt-iou away",
+            )
         prompts = [
             MaskPrompt(
                 grid_to_pixel(target.box, sample.size),
                 tuple(grid_to_pixel(point, sample.size) for point in target.points[:1]),
             )
-            for target in targets
+            for target in sample.targets
         ]
         (found,) = self._segmenter.segment([pixels], [prompts])
         overlaps = [
             mask_iou(mask.mask, decode(target.mask))
-            for mask, target in zip(found, targets, strict=True)
+            for mask, target in zip(found, sample.targets, strict=True)
             if target.mask is not None
         ]
         worst = min(overlaps)

@@ -99,10 +99,14 @@ class Select(_Part):
     seed: int = Field(0, description="of the draw, of random sentences and of generated scenes")
 
 
+Side = Annotated[int, Field(ge=1, le=8192)]
+"""Pixels; a mask of the largest picture has 64 MB."""
+
+
 class Picture(_Part):
     """How pictures are stored."""
 
-    size: tuple[int, int] | None = Field(None, description="width and height; without it the original bytes are kept")
+    size: tuple[Side, Side] | None = Field(None, description="width and height; without it the original bytes are kept")
     keep_aspect: bool = Field(False, description="fit into that size instead of filling it")
     quality: int = Field(95, ge=1, le=100, description="of the JPEG, where a picture is encoded anew")
 
@@ -151,7 +155,7 @@ class Recipe(_Part):
     """A recipe with everything decided."""
 
     name: str
-    split: str
+    split: str = Field(pattern=r"^\w[\w.-]*$", description="becomes part of file names")
     purpose: Literal["train", "eval"]
     source: Source
     select: Select = Select()
@@ -220,6 +224,7 @@ def resolve(
     split: str | None = None,
     purpose: str | None = None,
     by: str | None = None,
+    limit: int | None = None,
     assignments: Iterable[str] = (),
     changes: Mapping[str, Any] | None = None,
 ) -> Recipe:
@@ -230,6 +235,7 @@ def resolve(
         split: None takes the recipe's own.
         purpose: train or eval; None: train for a split whose name begins with it, eval for others.
         by: whose splits, where the source has that choice.
+        limit: at most that many references or, of a draw, samples.
         assignments: `select.seed=1` and the like.
         changes: the same by dotted key, already parsed; laid over all others.
 
@@ -258,6 +264,10 @@ def resolve(
         _put(content, key.strip(), _parsed(value))
     for key, value in (changes or {}).items():
         _put(content, key, value)
+    if limit is not None:
+        part = content.setdefault("select", {})
+        key = "count" if part.get("count") else "first"
+        part[key] = min(limit, part.get(key) or limit)
     if (content["source"], content.get("select")) != selection:
         content["expected"] = []  # another selection gives other numbers
     try:
@@ -297,5 +307,5 @@ def _parsed(value: str) -> Any:
 def _invalid(name: str, error: ValidationError) -> GensegError:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    return GensegError(f"recipe {name}: {key}: {message}", hint=f"`genseg prep ls {name}` shows what can be set")
+    message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"][:1].lower() + first["msg"][1:]
+    return GensegError(f"recipe {name}: {key}: {message}", hint=f"`genseg prep show {name}` shows what can be set")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gensegcli.prep.recipe import Recipe
     from gensegcli.sources.raw import RawSet
 
-FORMAT = 2
+FORMAT = 3
 """Version of the shards' layout and of what is computed into them."""
 SKIPPED, IDENTITY = "skipped.jsonl", ".identity.json"
 _DECISIVE = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "pycocotools", "scipy")
@@ -95,6 +95,7 @@ def prepare(
     with saving(out, hint="choose another folder with --out"):
         shard_folder.mkdir(parents=True, exist_ok=True)
     with locked(out):
+        _refuse_foreign(out)
         if restart:
             _clear(out)
         remove_drafts(shard_folder)
@@ -106,6 +107,8 @@ def prepare(
             shards = _cut(batch, shard_folder, recipe.split, len(accounts), _digest(identity))
             finished, missing = _sort(shards)
             accounts.update(finished)
+            if missing:  # a set that was whole is not, until the card is written again
+                (out / CARD).unlink(missing_ok=True)
             planned = rounds.planned
             tell(Progress(_samples(accounts), planned))
             for shard, account in build_shards(missing, recipe, workers=workers, wanted=wanted):
@@ -124,7 +127,8 @@ def prepare(
         reasons = ", ".join(f"{reason} {number}" for reason, number in Counter(s.reason for s in skips).most_common())
         raise GensegError(
             f"{len(skips)} samples could not be used ({share:.1%}, more than {max_skipped:.1%}): {reasons}",
-            hint=f"{out / SKIPPED} lists them; what could be used is written. --max-skipped allows more",
+            hint=f"{out / SKIPPED} lists them; what could be used is written. --max-skipped allows more; once the raw "
+            "files are mended, --restart builds all of it anew",
             code=ExitCode.SOME_FAILED,
         )
     return report
@@ -223,13 +227,15 @@ def _identity(recipe: Recipe, raw: RawSet, wanted: str) -> dict[str, Any]:
     return {
         "recipe": recipe.identity(),
         "filter": wanted,
-        "sources": {path.name: file_digest(path) for path in raw.files} if len(raw.files) <= 8 else _joint(raw.files),
+        "sources": {**_sources(raw.files), **raw.revisions},
         "versions": versions(),
     }
 
 
-def _joint(files: Sequence[Path]) -> dict[str, str]:
-    """One digest of many small files."""
+def _sources(files: Sequence[Path]) -> dict[str, str]:
+    """The digest of each of a few files, or one of many small ones."""
+    if len({path.name for path in files}) == len(files) <= 8:
+        return {path.name: file_digest(path) for path in files}
     whole = sha256()
     for path in files:
         whole.update(f"{path.name} {file_digest(path)}\n".encode())
@@ -255,8 +261,21 @@ def _check_identity(out: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
+def _refuse_foreign(out: Path) -> None:
+    """A folder of something else is not written over, and still less cleared."""
+    if (out / IDENTITY).exists():
+        return
+    for path in (out / CARD, out / "README.md", *sorted((out / SHARDS).glob("*.parquet"))):
+        if path.exists():
+            raise GensegError(
+                f"{out}: holds a {path.relative_to(out)} that is not of a preparation here",
+                hint="choose another folder with --out",
+            )
+
+
 def _clear(out: Path) -> None:
-    for path in (out / CARD, out / IDENTITY, out / SKIPPED, out / "README.md", *(out / SHARDS).glob("*.parquet")):
+    # The identity last: without it what is left by a kill would be taken for somebody else's.
+    for path in (out / CARD, out / SKIPPED, out / "README.md", *(out / SHARDS).glob("*.parquet"), out / IDENTITY):
         path.unlink(missing_ok=True)
 
 
@@ -275,6 +294,9 @@ def _finish(
     built_now: int,
 ) -> Report:
     """Write what is said about the set: skipped.jsonl, README.md, and dataset.json last, whose presence means done."""
+    for path in (out / SHARDS).glob("*.parquet"):
+        if path.name not in accounts:  # of an earlier run on raw files that held more
+            path.unlink()
     tally = Tally.total(account.tally for account in accounts.values())
     shards = [
         {
@@ -293,15 +315,7 @@ def _finish(
         "recipe_digest": recipe.digest,
         "recipe": recipe.model_dump(mode="json"),
         **{key: value for key, value in identity.items() if key != "recipe"},
-        "counts": {
-            "samples": tally.samples,
-            "no_target": tally.no_target,
-            "single_target": tally.single,
-            "multi_target": tally.multi,
-            "objects": tally.objects,
-            "objects_by_negative_points": tally.negatives,
-            "bytes": tally.bytes,
-        },
+        "counts": {**tally.counts(), "bytes": tally.bytes},
         "raw": {"split": raw.counts._asdict(), "splits": {name: c._asdict() for name, c in sorted(raw.splits.items())}},
         "notes": list(raw.notes),
         "skipped": dict(sorted(Counter(skip.reason for skip in skips).items())),

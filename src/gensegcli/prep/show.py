@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from gensegcli.atomic import replacing, saving
@@ -20,7 +21,7 @@ from gensegcli.records import (
     Sample,
     Target,
 )
-from gensegcli.sources.prepared import read_prepared, read_shard
+from gensegcli.sources.prepared import read_card, read_shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,14 +43,30 @@ def find(folder: Path, *, id: str | None = None, index: int = 0) -> Sample:  # n
     Raises:
         GensegError: no such sample, or no prepared set.
     """
-    names = []
-    for number, sample in enumerate(read_prepared(folder)):
-        if id == sample.id if id is not None else number == index:
-            return sample
-        names.append(sample.id)
-    if id is not None:
-        raise unknown_name("sample", id, names[:5], hint=f"the first of {len(names):,} are listed")
-    raise GensegError(f"{folder}: has {len(names):,} samples, number {index} asked for", code=ExitCode.NOT_FOUND)
+    return _by_number(folder, index) if id is None else _by_id(folder, id)
+
+
+def _by_number(folder: Path, index: int) -> Sample:
+    first = 0
+    for shard in read_card(folder)["shards"]:
+        if index < first + shard["samples"]:
+            found = next(islice(read_shard(folder / shard["file"]), index - first, None), None)
+            if found is None:
+                raise GensegError(f"{folder / shard['file']}: fewer samples than its card counts")
+            return found
+        first += shard["samples"]
+    raise GensegError(f"{folder}: has {first:,} samples, number {index} asked for", code=ExitCode.NOT_FOUND)
+
+
+def _by_id(folder: Path, name: str) -> Sample:
+    seen: list[str] = []
+    for shard in read_card(folder)["shards"]:
+        path = folder / shard["file"]
+        names = [sample.id for sample in read_shard(path, pictures=False)]
+        if name in names:
+            return next(read_shard(path, ids={name}))
+        seen += names
+    raise unknown_name("sample", name, seen[:5], hint=f"the first of {len(seen):,} are listed")
 
 
 def write_gallery(out: Path, shards: Iterable[Path]) -> list[str]:

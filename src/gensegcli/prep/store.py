@@ -64,6 +64,17 @@ class Tally:
                 self.negatives[key] = self.negatives.get(key, 0) + 1
         self.pictures += bool(samples)
 
+    def counts(self) -> dict[str, Any]:
+        """What a card says about how much there is."""
+        return {
+            "samples": self.samples,
+            "no_target": self.no_target,
+            "single_target": self.single,
+            "multi_target": self.multi,
+            "objects": self.objects,
+            "objects_by_negative_points": dict(sorted(self.negatives.items())),
+        }
+
     @classmethod
     def total(cls, parts: Iterable[Tally]) -> Tally:
         """The sum of several."""
@@ -73,7 +84,6 @@ class Tally:
                 setattr(whole, name, getattr(whole, name) + getattr(part, name))
             for key, number in part.negatives.items():
                 whole.negatives[key] = whole.negatives.get(key, 0) + number
-        whole.negatives = dict(sorted(whole.negatives.items()))
         return whole
 
 
@@ -107,9 +117,14 @@ def write_shard(path: Path, plan: str, pictures: Iterable[Built]) -> Account:
             skips += built.skips
             filtered += built.filtered
             tally.add(built.samples)
-            group += map(to_row, built.samples)
-            size += sum(len(sample.image) for sample in built.samples)
-            if len(group) >= GROUP_SAMPLES or size >= GROUP_BYTES:
+            for sample in built.samples:
+                # A picture's samples stay in one group unless they alone would fill the memory.
+                if size + len(sample.image) > GROUP_BYTES and group:
+                    writer.write_table(_table(group))
+                    group, size = [], 0
+                group.append(to_row(sample))
+                size += len(sample.image)
+            if len(group) >= GROUP_SAMPLES:
                 writer.write_table(_table(group))
                 group, size = [], 0
         if group:

@@ -67,7 +67,7 @@ def read_index(path: Path, wanted: Collection[int] | None = None) -> CocoIndex:
     Raises:
         GensegError: the file is not there, not JSON, or not in COCO's form.
     """
-    whole = _load(path)
+    whole = load_json(path)
     try:
         pictures = {
             image["id"]: CocoPicture(
@@ -80,8 +80,13 @@ def read_index(path: Path, wanted: Collection[int] | None = None) -> CocoIndex:
         for annotation in whole["annotations"]:
             number = annotation["id"]
             if wanted is None or number in wanted:
-                mask = CocoMask(orjson.dumps(annotation.get("segmentation")))
-                objects[number] = RawTarget(mask, ann_id=number, category_id=annotation.get("category_id"))
+                if number in objects:
+                    raise GensegError(
+                        f"{path}: annotation {number} occurs twice", hint="number the annotations of merged files anew"
+                    )
+                mask, category = CocoMask(orjson.dumps(annotation.get("segmentation"))), annotation.get("category_id")
+                category = category if isinstance(category, int) else None  # some tools write names
+                objects[number] = RawTarget(mask, ann_id=number, category_id=category)
                 picture_of[number] = annotation["image_id"]
     except (KeyError, TypeError, AttributeError) as error:
         raise GensegError(
@@ -92,7 +97,12 @@ def read_index(path: Path, wanted: Collection[int] | None = None) -> CocoIndex:
     return CocoIndex(pictures, objects, picture_of)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        GensegError: it is not there, cannot be read, or is not JSON.
+    """
     try:
         return orjson.loads(path.read_bytes())
     except OSError as error:
@@ -174,7 +184,7 @@ def _own_ref(
             hint="name it by `image_id` or `file_name`, as in the `images` list",
         )
     picture = index.pictures[image_id]
-    found = join(index, annotations, image_id, ann_ids)
+    found = join(index, annotations, image_id, list(dict.fromkeys(ann_ids)))
     path = inside(images, picture.file_name)
     problem = found if isinstance(found, Problem) else None
     if problem is None and not path.is_file():

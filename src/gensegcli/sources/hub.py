@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ Form = Callable[[Row, Cell, Size], RawRef]
 
 def _solution_json(row: Row, _cell: Cell, frame: Size) -> RawRef:
     """`solution`: a JSON list of {bbox_2d, point_2d} in pixels of the stored picture. An empty list: nothing matches."""
-    answers = json.loads(row["solution"])
+    answers = orjson.loads(row["solution"])
     targets = tuple(
         _boxed(answer["bbox_2d"], [answer[key] for key in ("point_2d", "point_1", "point_2") if key in answer], frame)
         for answer in answers
@@ -68,10 +67,10 @@ _LISTS = {key: re.compile(rf"<{key}>(.*?)</{key}>", re.DOTALL) for key in ("bbox
 def _solution_labels(row: Row, _cell: Cell, frame: Size) -> RawRef:
     """Seg-R1's form: `<bbox>[…]</bbox>` once or more, `<points>[[x, y], …]</points>`, `<labels>[1, 0, …]</labels>`."""
     text = row["solution"]
-    boxes = [json.loads(found) for found in _LISTS["bbox"].findall(text)]
+    boxes = [orjson.loads(found) for found in _LISTS["bbox"].findall(text)]
     boxes = [box for found in boxes for box in (found if found and isinstance(found[0], list) else [found])]
-    points = [point for found in _LISTS["points"].findall(text) for point in json.loads(found)]
-    labels = [label for found in _LISTS["labels"].findall(text) for label in json.loads(found)]
+    points = [point for found in _LISTS["points"].findall(text) for point in orjson.loads(found)]
+    labels = [label for found in _LISTS["labels"].findall(text) for label in orjson.loads(found)]
     if not boxes or len(points) != len(labels):
         raise ValueError(f"{len(boxes)} boxes, {len(points)} points, {len(labels)} labels in {text[:80]!r}")
     targets = []
@@ -195,17 +194,21 @@ def read_hub(
     found = enumerate(rows(chosen, HEAVY))
     refs = [_ref(row, cell, f"{number:06d}", read, Size(*frame), dataset) for number, (cell, row) in found]
     counts = Counts.of(refs, len({ref.picture.key for ref in refs if ref.picture}))
-    local = tuple(Path(file) for file in chosen if not file.startswith(HUB))
-    return RawSet(refs, counts, local, {split: counts})
+    remote = [file for file in chosen if file.startswith(HUB)]
+    local = tuple(Path(file) for file in chosen if file not in remote)
+    revisions = {name: _revision(remote[0])} if remote else {}
+    return RawSet(refs, counts, local, {split: counts}, revisions=revisions)
 
 
 def _ref(row: Row, cell: Cell, number: str, read: Form, frame: Size, dataset: str) -> RawRef:
     """The reference of a row. Its id begins with the row's number, because the sets' own ids repeat."""
     try:
         ref = read(row, cell, frame)
+        if not all(isinstance(sentence.text, str) for sentence in ref.sentences):
+            raise TypeError("an expression that is no text")
     except (ValueError, KeyError, TypeError, IndexError) as error:
         problem = Problem("solution damaged", f"row {number}: {error!r}")
-        ref = RawRef("", None, (Sentence(str(row.get("problem", row.get("text", "")))),), (), problem=problem)
+        ref = RawRef("", None, (Sentence(""),), (), problem=problem)
     name = f"{number}-{ref.id}" if ref.id else number
     picture = ref.picture or ParquetPicture(f"{cell.file}:{cell.group}:{cell.row}", cell)
     return replace(ref, id=name, picture=picture, provenance={"dataset": dataset, **ref.provenance})
@@ -239,13 +242,23 @@ def hub_files(name: str, looked_at: Iterable[Path]) -> list[str]:
         )
     with _asking_hub(name, hint):
         from huggingface_hub import HfApi, HfFileSystem
+        from huggingface_hub.errors import RevisionNotFoundError
 
         files = HfFileSystem()
-        for revision in (HfApi().dataset_info(name).sha, "refs%2Fconvert%2Fparquet"):
+        for branch in (None, "refs/convert/parquet"):
+            try:
+                revision = HfApi().dataset_info(name, revision=branch).sha
+            except RevisionNotFoundError:  # the hub has not converted it
+                break
             found = files.glob(f"datasets/{name}@{revision}/**/*.parquet")
             if found:
                 return [HUB + str(path) for path in sorted(found)]
     raise GensegError(f"{name}: the hub has no Parquet files of it", hint=hint, code=ExitCode.NOT_FOUND)
+
+
+def _revision(file: str) -> str:
+    """The commit in an address of `hub_files`: hf://datasets/OWNER/NAME@COMMIT/PATH."""
+    return file.partition("@")[2].partition("/")[0]
 
 
 def prepared_on_hub(name: str) -> Path | None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.geometry.rle import to_coco
 from gensegcli.records import GridBox, GridPoint, Rle, Sample, Size, Target
+from gensegcli.sources.coco import inside
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -132,11 +133,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     """`dataset.json` of a prepared set: its recipe, counts and shards.
 
     Raises:
-        GensegError: the folder is no prepared set, or its preparation did not end.
+        GensegError: the folder is no prepared set, or its preparation did not end; the card is damaged, or names files
+            outside the folder.
     """
     path = folder / CARD
     try:
-        return orjson.loads(path.read_bytes())
+        card = orjson.loads(path.read_bytes())
     except OSError as error:
         unfinished = (folder / SHARDS).is_dir()
         raise GensegError(
@@ -146,6 +148,34 @@ def read_card(folder: Path) -> dict[str, Any]:
         ) from error
     except orjson.JSONDecodeError as error:
         raise GensegError(f"{path}: not JSON ({error})", hint="run the same `genseg prep` again") from error
+    problem = _card_problem(card, folder)
+    if problem:
+        raise GensegError(f"{path}: {problem}", hint="run the same `genseg prep` again, or get the set again")
+    return card
+
+
+_CARD = {"name": str, "split": str, "recipe": dict, "counts": dict, "shards": list}
+_SHARD = {"file": str, "samples": int, "sha256": str}
+
+
+def _card_problem(card: object, folder: Path) -> str:
+    """What is wrong with a card, which may come from anywhere; nothing if nothing is."""
+    problem = _form_problem(card, _CARD)
+    if problem or not isinstance(card, dict):
+        return problem
+    for place, shard in enumerate(card["shards"]):
+        problem = _form_problem(shard, _SHARD)
+        if problem:
+            return f"shard number {place}: {problem}"
+        inside(folder, shard["file"])
+    return ""
+
+
+def _form_problem(found: object, form: Mapping[str, type]) -> str:
+    if not isinstance(found, dict):
+        return f"an object expected, {type(found).__name__} found"
+    wrong = next((key for key, kind in form.items() if not isinstance(found.get(key), kind)), None)
+    return f"{wrong} must be {form[wrong].__name__}, {found.get(wrong)!r} found" if wrong else ""
 
 
 def read_prepared(folder: Path) -> Iterator[Sample]:
@@ -172,6 +202,9 @@ def read_shard(path: Path, *, ids: Container[str] | None = None, pictures: bool 
     columns = [name for name in COLUMNS if pictures or name != "image"]
     try:
         with pq.ParquetFile(path) as parquet:
+            missing = sorted(COLUMNS.keys() - set(parquet.schema_arrow.names))
+            if missing:
+                raise GensegError(f"{path}: no shard of a prepared set (no column {', '.join(missing)})")
             for batch in parquet.iter_batches(batch_size=32, columns=columns):
                 for row in batch.to_pylist():
                     if ids is None or row["id"] in ids:

@@ -158,6 +158,8 @@ class RawSet:
     """The sizes of all splits the files hold."""
     notes: tuple[str, ...] = ()
     """Things about the raw data that a reader of the card should know."""
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """The same for what is not on this machine: name on the hub, commit."""
 
 
 _COCO_NAME = re.compile(r"(?:^|_)(\d{12})(?:_\d+)?$")

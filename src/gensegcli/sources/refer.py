@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from gensegcli.errors import GensegError, unknown_name
-from gensegcli.sources.coco import CocoIndex, join, read_index
+from gensegcli.sources.coco import CocoIndex, join, load_json, read_index
 from gensegcli.sources.pickles import read_pickle
 from gensegcli.sources.places import COCO_FOLDERS, COCO_HINT, CocoPictures, first_file, first_folder
 from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, Sentence
@@ -97,13 +95,7 @@ def _by_split(path: Path) -> dict[str, list[Mapping[str, Any]]]:
 
 def _read_refs(path: Path) -> list[dict[str, Any]]:
     """The references of either form, checked for the keys that everything here relies on."""
-    if path.suffix == ".json":
-        try:
-            refs = orjson.loads(path.read_bytes())
-        except orjson.JSONDecodeError as error:
-            raise GensegError(f"{path}: not JSON ({error})", hint="get the file again") from error
-    else:
-        refs = read_pickle(path)
+    refs = load_json(path) if path.suffix == ".json" else read_pickle(path)
     if not isinstance(refs, list):
         raise GensegError(f"{path}: a list of references expected, {type(refs).__name__} found")
     for place, ref in enumerate(refs):
@@ -174,8 +166,8 @@ def _problem(
 
 def _sentence(sentence: Mapping[str, Any]) -> Sentence:
     """`sent` is the cleaned spelling that the field trains and tests on, `raw` what a person typed."""
-    text = sentence.get("sent", sentence.get("raw", ""))
-    return Sentence(text if isinstance(text, str) else "", sentence.get("sent_id"))
+    text, number = sentence.get("sent", sentence.get("raw", "")), sentence.get("sent_id")
+    return Sentence(text if isinstance(text, str) else "", number if isinstance(number, int) else None)
 
 
 def _counts(refs: Sequence[Mapping[str, Any]]) -> Counts:
