@@ -3,10 +3,11 @@
     python benchmarks/scoring.py [--pairs 2573] [--rounds 5] [--check]
 
 Prints two markdown tables. The first has the time of (a) decoding both masks of each pair with pycocotools and counting
-with NumPy, one pair after the other, of (b) the decoding alone, and ours; interleaved, medians of wall time. (a) counts
+with NumPy, one pair after the other, of (b) the decoding alone, and ours; interleaved, medians of processor time, which
+other work on the machine disturbs least: nothing here uses a second core. (a) counts
 intersection and union and nothing else. The second has the peak memory of a process that scores N and 4 N pairs.
 Masks are irregular outlines that cover as much of the picture as the objects of RefCOCOg do; made, so that the benchmark
-needs no data. --check fails where the bar is missed: the metrics in a fifth of the time of (a).
+needs no data. --check fails where the bar is missed: the metrics, intervals included, in a fifth of the time of (a).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import time
 import warnings
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ from gensegcli.metrics.protocols import PROTOCOLS
 from gensegcli.metrics.records import Guess, Truth
 from gensegcli.metrics.score import score_sample
 from gensegcli.metrics.summary import summarise
-from gensegcli.records import Rle, Size
+from gensegcli.records import PixelBox, Rle, Size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +41,14 @@ if TYPE_CHECKING:
 SIZE = Size(640, 480)
 PROTOCOL = PROTOCOLS["genseg"]
 BAR = 5.0
+
+
+class Pair(NamedTuple):
+    """A true mask with its box, as prepared sets have them, and a predicted one."""
+
+    true: Rle
+    box: PixelBox
+    predicted: Rle
 
 
 def outline(rng: np.random.Generator, centre: np.ndarray, radius: float) -> Rle:
@@ -52,47 +61,47 @@ def outline(rng: np.random.Generator, centre: np.ndarray, radius: float) -> Rle:
     return rle.encode(mask.astype(bool))
 
 
-def made_pairs(number: int) -> list[tuple[Rle, Rle]]:
-    """A true and a predicted mask each."""
+def made_pairs(number: int) -> list[Pair]:
     rng = np.random.default_rng(0)
     found = []
     for _ in range(number):
         centre, radius = rng.uniform((120, 100), (520, 380)), rng.uniform(25, 130)
-        found.append((outline(rng, centre, radius), outline(rng, centre + rng.normal(0, 6, 2), radius)))
+        true, predicted = outline(rng, centre, radius), outline(rng, centre + rng.normal(0, 6, 2), radius)
+        box = rle.box(true)
+        assert box is not None
+        found.append(Pair(true, box, predicted))
     return found
 
 
-def scores(pairs: list[tuple[Rle, Rle]], number: int) -> Iterator[SampleScore]:
+def scores(pairs: list[Pair], number: int) -> Iterator[SampleScore]:
     """Scores of as many samples as wanted; the pairs come again if there are fewer. Every twentieth answer abstains."""
-    for place, (true, predicted) in enumerate(islice(cycle(pairs), number)):
-        box = rle.box(true)
-        assert box is not None
+    for place, (true, box, predicted) in enumerate(islice(cycle(pairs), number)):
         name = f"{place:06}"
         truth = Truth(name, "a thing", str(place // 2), place, SIZE, SIZE, (box,), (true,))
         yield score_sample(truth, Guess(name, abstained=place % 20 == 0, masks=(predicted,), tokens=90), PROTOCOL)
 
 
-def decode_and_count(pairs: list[tuple[Rle, Rle]]) -> float:
+def decode_and_count(pairs: list[Pair]) -> float:
     ious = []
-    for true, predicted in pairs:
+    for true, _, predicted in pairs:
         a, b = coco.decode(rle.to_coco(true)), coco.decode(rle.to_coco(predicted))
         ious.append((a & b).sum() / (a | b).sum())
     return float(np.mean(ious))
 
 
-def decode(pairs: list[tuple[Rle, Rle]]) -> None:
-    for true, predicted in pairs:
+def decode(pairs: list[Pair]) -> None:
+    for true, _, predicted in pairs:
         coco.decode(rle.to_coco(true)), coco.decode(rle.to_coco(predicted))
 
 
 def measured(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each case, interleaved, so that a busy moment hits all alike."""
+    """Median seconds of a core for each case, interleaved, so that a busy moment hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, case in cases.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             case()
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.process_time() - begin)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -118,8 +127,8 @@ def main() -> None:
 
     warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' decoder under NumPy 2
     pairs = made_pairs(options.pairs)
-    runs = statistics.mean(len(mask.counts) for pair in pairs for mask in pair)
-    covered = statistics.mean(rle.area(true) for true, _ in pairs) / (SIZE.width * SIZE.height)
+    runs = statistics.mean(len(mask.counts) for pair in pairs for mask in (pair.true, pair.predicted))
+    covered = statistics.mean(rle.area(pair.true) for pair in pairs) / (SIZE.width * SIZE.height)
     naive, bare = "(a) decode and count, one by one", "(b) decode alone"
     ours, intervals = "every metric", "every metric, 1,000 resamples, 4 groups"
     times = measured(
@@ -139,7 +148,7 @@ def main() -> None:
     print("\n| samples | peak memory, MiB |\n|---|---|")
     for number in (1, len(pairs), 4 * len(pairs)):
         print(f"| {number:,} | {peak_memory(number):.0f} |")
-    if options.check and times[naive] / times[ours] < BAR:
+    if options.check and times[naive] / times[intervals] < BAR:
         sys.exit(f"the bar of {BAR:g} × (a) is missed")
 
 

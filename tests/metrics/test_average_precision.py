@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from gensegcli.metrics.average_precision import ImageBoxes, average_precision, match_boxes
+from gensegcli.metrics.average_precision import BoxMatches, ImageBoxes, average_precision, match_boxes
 from gensegcli.records import PixelBox
 from tests.metrics.cases import boxes
 
@@ -94,6 +94,35 @@ def test_weights_are_how_often_an_image_is_there(data: st.DataObject) -> None:
     else:
         assert np.isnan(several[1]).all()
     np.testing.assert_array_equal(several[1], several[2])
+
+
+def walked(matches: BoxMatches, weights: list[int]) -> list[float]:
+    """AP, AP50 and AP75 box by box, each as often as its image counts, in the words of the definition."""
+    wanted = sum(weight * int(number) for weight, number in zip(weights, matches.wanted, strict=True))
+    by_threshold = []
+    for hit, miss in zip(matches.hit, matches.miss, strict=True):
+        points, hits, seen = [], 0, 0
+        for image, is_hit, is_miss in zip(matches.image, hit, miss, strict=True):
+            hits += weights[image] * is_hit
+            seen += weights[image] * (is_hit or is_miss)
+            if seen and wanted:
+                points.append((hits / wanted, hits / seen))
+        recalls = [max((p for r, p in points if r >= recall), default=0.0) for recall in np.linspace(0, 1, 101)]
+        by_threshold.append(sum(recalls) / len(recalls))
+    return [sum(by_threshold) / 10, by_threshold[0], by_threshold[5]] if wanted else [np.nan] * 3
+
+
+@settings(max_examples=100)
+@given(st.lists(image_boxes(), min_size=1, max_size=6), st.data())
+def test_any_weights_of_any_images_are_what_walking_from_box_to_box_gives(
+    images: list[ImageBoxes], data: st.DataObject
+) -> None:
+    """Also with crowds, whose boxes count at some thresholds and not at others, and without a single hit."""
+    rows = data.draw(st.lists(st.lists(st.integers(0, 3), min_size=len(images), max_size=len(images)), min_size=1))
+    matches = match_boxes(images)
+
+    found = average_precision(matches, np.array(rows, float))
+    np.testing.assert_allclose(found, [walked(matches, row) for row in rows], rtol=1e-12, atol=1e-12)
 
 
 @settings(max_examples=50)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,15 @@ from hypothesis import strategies as st
 
 from gensegcli.metrics import bootstrap
 from gensegcli.metrics.bootstrap import Ratio, Ratios, interval, resample_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def resampled(ratio: Ratio, pieces: Iterable[np.ndarray]) -> np.ndarray:
+    """The metric (b 1) under all weights."""
+    alone = Ratios([ratio])
+    return alone.values(np.vstack([alone.sums(weights) for weights in pieces]))
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.integers(0, 5))
@@ -44,7 +55,8 @@ def test_ratios_by_hand() -> None:
         Ratio("best", over, np.array([[0.0, 1.0, 9.0], [0.75, 0.0, 9.0]])),
         Ratio("0/0", over, np.zeros(3), np.zeros(3), empty=1.0),
     ]
-    values = Ratios(ratios).values(np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]))
+    together = Ratios(ratios)
+    values = together.values(together.sums(np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0], [0.0, 0.0, 3.0]])))
 
     assert values[0].tolist() == [0.5, 4 / 9, 0.5, 1.0]
     assert values[1].tolist() == [0.25, 2 / 5, 0.75, 1.0]
@@ -52,12 +64,28 @@ def test_ratios_by_hand() -> None:
     assert values[2][1] == 0.0  # 0 / smoothing
 
 
+def test_what_metrics_share_is_summed_once_and_taken_by_each() -> None:
+    over, some = np.ones(3, bool), np.array([1.0, 2.0, 4.0])
+    together = Ratios(
+        [
+            Ratio("mean", over, some),
+            Ratio("same", over, some),
+            Ratio("below", over, over, some),
+            Ratio("2", over, 2 * some),
+        ]
+    )
+    sums = together.sums(np.array([[1.0, 1.0, 2.0]]))
+
+    assert sums.tolist() == [[11.0, 4.0, 22.0]]
+    assert together.values(sums).tolist() == [[11 / 4, 11 / 4, 4 / 11, 22 / 4]]
+
+
 def test_intervals_are_those_of_resampling_sample_by_sample() -> None:
     rng = np.random.default_rng(1)
     above, below = rng.integers(1, 50, 40).astype(float), rng.integers(50, 90, 40).astype(float)
     ratio = Ratio("cIoU", np.ones(40, bool), above, below)
-    point = Ratios([ratio]).values(np.ones((1, 40)))[0]
-    low, high = interval(np.vstack([Ratios([ratio]).values(w) for w in resample_counts(40, 1000, seed=5)]), point)
+    point = resampled(ratio, [np.ones((1, 40))])[0]
+    low, high = interval(resampled(ratio, resample_counts(40, 1000, seed=5)), point)
 
     draws = np.random.default_rng(5).integers(40, size=(1000, 40))
     slow = sorted(sum(above[i] for i in draw) / sum(below[i] for i in draw) for draw in draws)
@@ -79,7 +107,7 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
     held = 0
     for _ in range(200):
         ratio = Ratio("mean", np.ones(100, bool), (rng.random(100) < 0.5).astype(float))
-        point = Ratios([ratio]).values(np.ones((1, 100)))[0]
-        low, high = interval(np.vstack([Ratios([ratio]).values(w) for w in resample_counts(100, 300, seed=0)]), point)
+        point = resampled(ratio, [np.ones((1, 100))])[0]
+        low, high = interval(resampled(ratio, resample_counts(100, 300, seed=0)), point)
         held += low[0] <= 0.5 <= high[0]
     assert 180 <= held <= 199

@@ -159,6 +159,16 @@ def test_a_group_is_what_it_would_be_alone() -> None:
     assert not set(AP) & set(summary.groups["small"].metrics)
 
 
+def test_a_group_of_all_samples_is_the_whole_without_ap() -> None:
+    some = [RIGHT, WRONG, MISSED, REFUSED]
+    summary = summarise(scored(some), PROTOCOLS["genseg"], named={"clean": ["000", "001", "002", "003"]})
+    whole = replace(summary, groups={})
+
+    assert summary.groups["clean"] == whole
+    without = {name: estimate for name, estimate in whole.metrics.items() if name not in AP}
+    assert summary.groups["single"] == replace(whole, metrics=without)
+
+
 def test_pictures_and_references_are_counted_once() -> None:
     rows = [
         score_sample(RIGHT.truth(name, image=image, ref=ref), RIGHT.guess(name), PROTOCOLS["res"])

@@ -133,14 +133,8 @@ def average_precision(matches: BoxMatches, weights: np.ndarray) -> np.ndarray:
     """
     weights = weights.astype(np.int32)  # their running sums take a quarter of the time that those of floats take
     wanted = weights @ matches.wanted
-    times = np.take(weights, matches.image, axis=1)
-    needed = _needed(wanted)
-    every = np.cumsum(times, axis=1, dtype=np.int32)
-    by_threshold = []
-    for hit, counts in zip(matches.hit, matches.hit | matches.miss, strict=True):
-        seen = every if counts.all() else np.cumsum(times * counts, axis=1, dtype=np.int32)
-        by_threshold.append(_mean_precision(np.flatnonzero(hit), times, seen, needed))
-    means = np.stack([np.mean(by_threshold[_THRESHOLDS[name]], axis=0) for name in NAMES], axis=1)
+    precise = _mean_precisions(matches, np.take(weights, matches.image, axis=1), _needed(wanted))
+    means = np.stack([precise[_THRESHOLDS[name]].mean(axis=0) for name in NAMES], axis=1)
     return np.where(wanted[:, None] > 0, means, np.nan)
 
 
@@ -150,29 +144,52 @@ def _needed(wanted: np.ndarray) -> np.ndarray:
     # Off by a rounding at most, so one of the next two is it.
     for _ in range(2):
         below += below / np.maximum(wanted, 1)[:, None] < _RECALLS
-    return below.astype(np.int64)
+    # Recall 0 has its best precision at a hit, as every other.
+    return np.maximum(below, 1).astype(np.int64)
 
 
-def _mean_precision(hits: np.ndarray, times: np.ndarray, seen: np.ndarray, needed: np.ndarray) -> np.ndarray:
-    """Mean interpolated precision (b) of one threshold.
+def _mean_precisions(matches: BoxMatches, times: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """Mean interpolated precision of every threshold (t b).
 
-    Between two hits recall stays and precision falls, so that the best precision is always one at a hit.
+    Precision grows with each hit and falls with each miss, so the best one is always at the last of a run of hits. The
+    runs (k) of all thresholds stand one after the other, so that a handful of calls does the work of all resamples.
 
     Args:
-        hits: which boxes hit: places (k) among all (d), by confidence.
+        matches: the boxes.
         times: how often each box is there (b d).
-        seen: how many boxes there are up to each (b d).
         needed: hits for each recall (b r).
     """
-    rows, width = len(times), len(hits)
-    if not width:
-        return np.zeros(rows)
-    true = np.cumsum(np.take(times, hits, axis=1), axis=1, dtype=np.int32)
-    precision = true / np.maximum(np.take(seen, hits, axis=1), 1)
-    best = np.zeros((rows, width + 1))  # a recall that is never reached has precision 0
-    np.maximum.accumulate(precision[:, ::-1], axis=1, out=best[:, -2::-1])
-    # All rows in one ascending line, so that one search finds every place.
-    start = (int(needed.max()) + int(true[:, -1].max()) + 1) * np.arange(rows)[:, None]
-    places = np.searchsorted((true + start).ravel(), (needed + start).ravel()).reshape(rows, -1)
-    places -= width * np.arange(rows)[:, None]
-    return np.take_along_axis(best, np.minimum(places, width), axis=1).mean(axis=1)
+    rows, thresholds = len(times), len(matches.hit)
+    edges = np.flatnonzero(np.diff(matches.hit, axis=1, prepend=False, append=False))
+    threshold, place = np.divmod(edges, times.shape[1] + 1)
+    runs = len(edges) // 2
+    if not runs:
+        return np.zeros((thresholds, rows))
+    # Where there are crowds, the boxes on them differ from threshold to threshold.
+    kinds: dict[bytes, int] = {}
+    kind = np.array([kinds.setdefault(row.tobytes(), len(kinds)) for row in matches.hit | matches.miss])
+    boxes = np.hstack([_before(times * np.frombuffer(row, bool)) for row in kinds])
+    seen = np.take(boxes, kind[threshold] * (times.shape[1] + 1) + place, axis=1)  # before each run, and up to its end
+    found = _before(seen[:, 1::2] - seen[:, ::2])
+    first = np.searchsorted(threshold[::2], np.arange(thresholds + 1))  # run of each threshold
+    before = found[:, first]  # hits at all thresholds before
+    true = found[:, 1:] - np.take(before, threshold[::2], axis=1)
+    precision = true / np.maximum(seen[:, 1::2], 1)
+
+    # All rows in one ascending line, so that one search finds every place. From there to the next one lies nothing but
+    # runs of the same threshold, and perhaps some before the first hit of another: their precision is 0.
+    reached = needed[:, None] <= np.diff(before)[:, :, None]  # (b t r)
+    line = (int(needed.max()) + int(found[:, -1].max()) + 1) * np.arange(rows)[:, None]
+    wanted = needed[:, None] + (before[:, :-1] + line)[:, :, None]
+    places = np.searchsorted((found[:, 1:] + line).ravel(), wanted[reached])
+    best = np.zeros(reached.shape)  # a recall that is never reached has precision 0
+    best[reached] = np.maximum.reduceat(precision.ravel(), places)
+    np.maximum.accumulate(best[:, :, ::-1], axis=2, out=best[:, :, ::-1])
+    return np.ascontiguousarray(best.mean(axis=2).T)
+
+
+def _before(numbers: np.ndarray) -> np.ndarray:
+    """Running sums over the last axis, beginning with 0: one more than there are numbers."""
+    sums = np.zeros((len(numbers), numbers.shape[1] + 1), np.int32)
+    np.cumsum(numbers, axis=1, dtype=np.int32, out=sums[:, 1:])
+    return sums

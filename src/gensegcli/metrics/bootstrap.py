@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CELLS = 1 << 15
+CELLS = 1 << 16
 """Resamples × samples at a time: few enough to stay in a processor's cache."""
 
 LEVEL = 95
@@ -53,15 +53,20 @@ class Ratios:
 
     def __init__(self, ratios: Iterable[Ratio]) -> None:
         self._ratios = tuple(ratios)
-        columns = [ratio.sums() for ratio in self._ratios]
-        self._cuts = np.cumsum([len(rows) for rows in columns])[:-1]
-        self._columns = np.ascontiguousarray(np.vstack(columns).T)
+        # Metrics share many of their numerators and denominators; each is summed once.
+        found: dict[bytes, int] = {}
+        self._places = [[found.setdefault(row.tobytes(), len(found)) for row in ratio.sums()] for ratio in self._ratios]
+        self._columns = np.ascontiguousarray(np.stack([np.frombuffer(row) for row in found], axis=1))
 
-    def values(self, weights: np.ndarray) -> np.ndarray:
-        """Each metric (b m) where the samples count as often as `weights` (b n) says."""
+    def sums(self, weights: np.ndarray) -> np.ndarray:
+        """What `values` needs (b s), where the samples count as often as `weights` (b n) says."""
         # Not `@`: its threads wait for each other on so little work, and change the last bits with their number.
-        totals = np.split(np.einsum("bn,nm->bm", weights, self._columns), self._cuts, axis=1)
-        return np.stack([ratio.value(sums) for ratio, sums in zip(self._ratios, totals, strict=True)], axis=1)
+        return np.einsum("bn,nm->bm", weights, self._columns)
+
+    def values(self, sums: np.ndarray) -> np.ndarray:
+        """Each metric (b m)."""
+        found = [ratio.value(sums[:, places]) for ratio, places in zip(self._ratios, self._places, strict=True)]
+        return np.stack(found, axis=1)
 
 
 def resample_counts(samples: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -70,7 +75,8 @@ def resample_counts(samples: int, resamples: int, seed: int) -> Iterator[np.ndar
     most = max(1, CELLS // samples)
     for start in range(0, resamples, most):
         rows = min(most, resamples - start)
-        drawn = rng.integers(samples, size=(rows, samples)) + samples * np.arange(rows)[:, None]
+        drawn = rng.integers(samples, size=(rows, samples))
+        drawn += samples * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * samples).reshape(rows, samples).astype(float)
 
 

@@ -63,7 +63,9 @@ def score_sample(truth: Truth, guess: Guess, protocol: Protocol, *, foreground: 
         refusal=guess.refusal,
         true_instances=len(truth.boxes),
         predicted_instances=len(boxes),
-        size_class=_size_class(truth, rle.area(masks[1])) if masks and not truth.no_target else None,
+        size_class=_size_class(truth, counts.true if truth.ignore is None else rle.area(masks[1]))
+        if masks and not truth.no_target
+        else None,
         intersection=counts.intersection if masks else None,
         union=counts.union if masks else None,
         true_area=counts.true if masks else None,

@@ -64,12 +64,18 @@ def summarise(
             composition=_composition(part),
         )
 
-    groups = {name: summary(members, ranked=False) for name, members in _groups(columns)}
+    whole = summary(np.ones(len(columns), bool), ranked=True)
+    groups = {}
+    for name, members in _groups(columns):
+        if members.all():  # as where every sample has one object; the bootstrap would come to the same
+            groups[name] = replace(whole, metrics={k: v for k, v in whole.metrics.items() if k not in AP_NAMES})
+        else:
+            groups[name] = summary(members, ranked=False)
     for name, ids in (named or {}).items():
         members = columns.members(ids)
         if members.any():
             groups[name] = summary(members, ranked=True)
-    return replace(summary(np.ones(len(columns), bool), ranked=True), groups=groups)
+    return replace(whole, groups=groups)
 
 
 # ---------------------------------------------------------------- columns
@@ -212,13 +218,17 @@ def _estimates(
         names += AP_NAMES
         sizes += [int(counted.sum())] * len(AP_NAMES)
 
-    def values(weights: np.ndarray) -> np.ndarray:
-        found = together.values(weights)
-        return found if matches is None else np.hstack([found, average_precision(matches, weights[:, counted])])
+    def values(some: Iterable[np.ndarray]) -> np.ndarray:
+        sums, precise = [], []
+        for weights in some:
+            sums.append(together.sums(weights))
+            if matches is not None:
+                precise.append(average_precision(matches, weights[:, counted]))
+        return np.hstack([together.values(np.vstack(sums)), *([np.vstack(precise)] if precise else [])])
 
-    point = values(np.ones((1, len(columns))))
-    resampled = [values(weights) for weights in resample_counts(len(columns), resamples, seed)]
-    low, high = interval(np.vstack(resampled or [point]), point[0])
+    point = values([np.ones((1, len(columns)))])
+    resampled = values(resample_counts(len(columns), resamples, seed)) if resamples else point
+    low, high = interval(resampled, point[0])
     found = zip(names, point[0].tolist(), low.tolist(), high.tolist(), sizes, strict=True)
     return {name: Estimate(*rest) for name, *rest in found if not math.isnan(rest[0])}
 
