@@ -68,7 +68,20 @@ def test_against_loops(first: Any, second: Any, asked: Any, methods: set[Method]
     by = [set().union(*(is_same(picture, other, methods) for other in trained)) for picture in ours]
     shared = {place for place, ways in enumerate(by) if ways}
     assert found.overlap == tuple(entry.id for entry in evaluation.entries if entry.picture in shared)
-    assert found.clean == tuple(entry.id for entry in evaluation.entries if entry.picture not in shared)
+    blank = {
+        place
+        for place, (picture, look) in enumerate(ours)
+        if not {
+            Method.ID: picture.image_id is not None,
+            Method.DIGEST: look.digest is not None,
+            Method.HASH: look.hash is not None,
+        }.items()
+        & {(method, True) for method in methods}
+    }
+    assert found.clean == tuple(entry.id for entry in evaluation.entries if entry.picture not in shared | blank)
+    assert found.unknown == tuple(entry.id for entry in evaluation.entries if entry.picture in blank), (
+        "not called clean"
+    )
     assert {match.picture: set(match.by) for match in found.matches} == {ours[p][0].name: by[p] for p in shared}
     for match in found.matches:
         partner = next(pair for pair in trained if pair[0].name == match.trained)

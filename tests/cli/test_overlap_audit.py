@@ -85,6 +85,7 @@ def test_json_and_exit_code(root: Path) -> None:
             "overlap_refs": 7,
             "clean_samples": 3,
             "overlap_samples": 7,
+            "unknown_samples": 0,
             "too_plain_to_hash": 0,
             "splits": [
                 {"dataset": "grefcoco", "splits": ["val", "train"], "image_ids": [785, 40083, 196141]},

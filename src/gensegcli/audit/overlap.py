@@ -73,9 +73,10 @@ class Overlap:
         asked: the expressions asked, one a sample.
         sentences: all expressions of the references.
         clean: ids of the samples whose picture was not trained on, in the set's order.
-        overlap: ids of the others.
+        overlap: ids of those whose picture was.
+        unknown: ids of those whose picture could not be compared: nothing that it is recognised by is known of it.
         clean_refs: references of the clean samples.
-        overlap_refs: references of the others.
+        overlap_refs: references of the overlapping ones.
         plain: pictures of all sets that are too plain to have a hash.
     """
 
@@ -91,6 +92,7 @@ class Overlap:
     sentences: Verbatim
     clean: tuple[str, ...]
     overlap: tuple[str, ...]
+    unknown: tuple[str, ...]
     clean_refs: int
     overlap_refs: int
     plain: int
@@ -109,6 +111,10 @@ class _Side:
         self.hashes = [look.hash for look in seen] if Method.HASH in methods else nothing
         self.hashed = [place for place, value in enumerate(self.hashes) if value is not None]
         self.plain = sum(look.digest is not None and look.hash is None and not look.problem for look in seen)
+
+    def is_known(self, place: int) -> bool:
+        """Whether there is anything to recognise the picture by."""
+        return any(keys[place] is not None for keys in (self.ids, self.digests, self.hashes))
 
     def hash_array(self) -> np.ndarray:
         return np.array([self.hashes[place] for place in self.hashed], np.uint64)
@@ -155,8 +161,9 @@ def compare(
             counts["here"] += place in found.partners and any(_same(asked, place, trained, k, radius) for k in known)
         return Verbatim(counts["all"], counts["anywhere"], counts["here"])
 
-    clean = [entry for entry in evaluation.entries if entry.picture not in found.partners]
     overlap = [entry for entry in evaluation.entries if entry.picture in found.partners]
+    others = [entry for entry in evaluation.entries if entry.picture not in found.partners]
+    clean = [entry for entry in others if asked.is_known(entry.picture)]
     by_method = {method: [place for place, by in found.partners.items() if method in by] for method in methods}
     return Overlap(
         methods=tuple(methods),
@@ -171,6 +178,7 @@ def compare(
         sentences=verbatim(chain.from_iterable(of_refs.values())),
         clean=tuple(entry.id for entry in clean),
         overlap=tuple(entry.id for entry in overlap),
+        unknown=tuple(entry.id for entry in others if not asked.is_known(entry.picture)),
         clean_refs=len({entry.ref for entry in clean}),
         overlap_refs=len({entry.ref for entry in overlap}),
         plain=trained.plain + asked.plain,

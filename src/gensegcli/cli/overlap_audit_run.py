@@ -124,10 +124,12 @@ def _found(overlap: Overlap, unreadable: int) -> Iterator[tuple[str, str, str, s
     refs = overlap.clean_refs + overlap.overlap_refs
     yield row("clean refs", overlap.clean_refs, refs)
     yield row("overlapping refs", overlap.overlap_refs, refs)
-    samples = len(overlap.clean) + len(overlap.overlap)
+    samples = len(overlap.clean) + len(overlap.overlap) + len(overlap.unknown)
     if samples != refs:
         yield row("clean samples", len(overlap.clean), samples)
         yield row("overlapping samples", len(overlap.overlap), samples)
+    if overlap.unknown:
+        yield row("samples that could not be compared", len(overlap.unknown), samples)
     if overlap.plain:
         yield "too plain to hash", _n(overlap.plain), "", ""
     if unreadable:
@@ -189,6 +191,7 @@ def _json(audit: Audit, finding: Finding, parts: list[Parts]) -> str:
         "overlap_refs": overlap.overlap_refs,
         "clean_samples": len(overlap.clean),
         "overlap_samples": len(overlap.overlap),
+        "unknown_samples": len(overlap.unknown),
         "too_plain_to_hash": overlap.plain,
         "splits": [shared._asdict() for shared in finding.splits],
         "unreadable": [picture._asdict() for picture in finding.unreadable],
