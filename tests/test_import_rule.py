@@ -45,6 +45,8 @@ RANK["__init__"] = RANK["pipeline"]
 # The modules that a base install cannot import, by prefix.
 NEEDS_EXTRAS = (
     "miniature",
+    "policy.attention",
+    "policy.cache",
     "policy.decoding",
     "policy.hf",
     "policy.vllm",

@@ -11,7 +11,8 @@ from transformers import TopPLogitsWarper
 
 from gensegcli.models import resolve_policy
 from gensegcli.policy import EngineOptions
-from gensegcli.policy.decoding import Head, Row, dice_for, draw
+from gensegcli.policy.cache import ROOM
+from gensegcli.policy.decoding import Decoder, Head, Row, dice_for, draw
 from gensegcli.policy.hf import TransformersPolicy
 from gensegcli.records import Question, Sampling
 from tests.policy.pictures import picture
@@ -60,6 +61,26 @@ def test_draws_share_their_picture(policy: TransformersPolicy, calls: list[tuple
     assert sum(pictures for _, _, pictures in calls) == 1
 
 
+def test_appending_in_place_and_sharing_heads_change_nothing(policy: TransformersPolicy) -> None:
+    """Every row's log-probabilities against one plain forward pass over its prompt and answer, beyond a buffer's room."""
+    questions = [Question(picture(40 + 60 * i, 64, seed=i), "Find: a dog" + " x" * (i % 3)) for i in range(6)]
+    rows = [Row(*policy._prompt(question, {}), limit=ROOM + 20 if i % 2 else 5) for i, question in enumerate(questions)]
+    for row in rows:
+        row.logs = []
+    written = Decoder(policy.model, policy._read_pixels, stop_ids=frozenset(), sampling=GREEDY, size=4).run(rows)
+    assert len(list(written)) == 6
+    assert policy.model.config.get_text_config()._attn_implementation == "sdpa"
+    for row in rows:
+        pixels, grid = policy._read_pixels([row.head.image])
+        ids = torch.tensor([[*row.head.ids, *row.tail, *row.tokens]])
+        kinds = (ids == policy.model.config.image_token_id).int()
+        with torch.inference_mode():
+            output = policy.model(input_ids=ids, mm_token_type_ids=kinds, pixel_values=pixels, image_grid_thw=grid)
+        logs = output.logits[0, -len(row.tokens) - 1 : -1].log_softmax(dim=-1)
+        expected = logs.gather(1, torch.tensor(row.tokens)[:, None])[:, 0]
+        assert row.logs == pytest.approx(expected.tolist(), abs=1e-3)
+
+
 def test_waiting_rows_take_the_places_of_finished_ones(
     policy: TransformersPolicy, calls: list[tuple[int, int, int]]
 ) -> None:
@@ -97,7 +118,9 @@ def test_tokens_are_drawn_with_their_probability(temperature: float, top_p: floa
 
 def test_the_ends_of_the_unit_interval_are_tokens_too() -> None:
     dice = torch.tensor([0.0, 1 - 2**-24])
-    assert draw(LOGITS.expand(2, -1), dice, Sampling(1.0)).tolist() == [0, 6]  # the likeliest, the least likely
+    assert draw(LOGITS.expand(2, -1), dice, Sampling(1.0)).tolist() == [0, 7]
+    padded = torch.cat([torch.tensor([-200.0]), LOGITS, torch.full((40,), -200.0)])  # 2^-24 from 1, yet never drawn
+    assert draw(padded.expand(2, -1), dice, Sampling(1.0)).tolist() == [1, 8]
     assert draw(LOGITS.expand(2, -1), dice, Sampling(1.0, top_p=0.5)).tolist() == [0, 2]
 
 

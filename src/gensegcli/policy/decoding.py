@@ -5,6 +5,7 @@ long as its longest answer. Its continuous batching (`generate_batch`) takes tok
 
 - The prompt up to and with its picture is read once for all rows that share it, and its keys and values are copied.
 - A row that is finished leaves the batch, and waiting rows take the places as soon as a quarter of them is free.
+- Keys and values are appended in place (`policy/cache.py`), and a CPU reads them as they lie (`policy/attention.py`).
 - Every completion has random numbers of its own, so that what is drawn does not depend on who else is in the batch.
 """
 
@@ -17,7 +18,10 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from transformers import DynamicCache
+from transformers import Cache
+
+from gensegcli.policy.attention import shared_heads
+from gensegcli.policy.cache import GrowingLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +53,7 @@ class Row:
         limit: most tokens to write, at least one.
         dice: uniform numbers in [0, 1), one for each token; None is greedy.
         tokens: what has been written; the last is a stop token unless the limit was reached.
+        logs: log-probabilities of the tokens, in nats at the sampling's temperature; None where nobody asks for them.
     """
 
     head: Head
@@ -56,6 +61,7 @@ class Row:
     limit: int
     dice: torch.Tensor | None = None
     tokens: list[int] = field(default_factory=list)
+    logs: list[float] | None = None
 
 
 def dice_for(sampling: Sampling, name: str, draw: int, count: int) -> torch.Tensor | None:
@@ -77,7 +83,7 @@ class Memory:
             by max(h, w).
     """
 
-    def __init__(self, cache: DynamicCache, mask: torch.Tensor, position: torch.Tensor) -> None:
+    def __init__(self, cache: Cache, mask: torch.Tensor, position: torch.Tensor) -> None:
         self.cache, self.mask, self.position = cache, mask, position
 
     def rows(self, index: Sequence[int]) -> Memory:
@@ -85,11 +91,8 @@ class Memory:
         chosen = torch.tensor(index, device=self.mask.device)
         mask = self.mask[chosen]
         start = int(mask.argmax(dim=1).min())
-        layers = [
-            (layer.keys[chosen, :, start:].contiguous(), layer.values[chosen, :, start:].contiguous())
-            for layer in self.cache.layers
-        ]
-        return Memory(DynamicCache(layers), mask[:, start:], self.position[chosen])
+        cache = Cache(layers=[layer.rows(chosen, start) for layer in self.cache.layers])
+        return Memory(cache, mask[:, start:], self.position[chosen])
 
 
 def joined(first: Memory | None, second: Memory) -> Memory:
@@ -99,15 +102,13 @@ def joined(first: Memory | None, second: Memory) -> Memory:
     short = first.mask.shape[1] - second.mask.shape[1]
     pads = max(0, -short), max(0, short)
 
-    def stacked(*parts: torch.Tensor) -> torch.Tensor:
-        return torch.cat([F.pad(part, (0, 0, pad, 0)) for part, pad in zip(parts, pads, strict=True)])
-
-    layers = [
-        (stacked(one.keys, other.keys), stacked(one.values, other.values))
-        for one, other in zip(first.cache.layers, second.cache.layers, strict=True)
-    ]
+    cache = Cache(
+        layers=[
+            GrowingLayer.stacked(one, other) for one, other in zip(first.cache.layers, second.cache.layers, strict=True)
+        ]
+    )
     mask = torch.cat([F.pad(part.mask, (pad, 0)) for part, pad in zip((first, second), pads, strict=True)])
-    return Memory(DynamicCache(layers), mask, torch.cat([first.position, second.position]))
+    return Memory(cache, mask, torch.cat([first.position, second.position]))
 
 
 class Decoder:
@@ -184,7 +185,7 @@ class Decoder:
             image_grid_thw=grids,
             attention_mask=mask,
         )
-        read = Memory(DynamicCache(), mask[:, :0], positions.amax(dim=(0, 2)) + 1)
+        read = Memory(Cache(layer_class_to_replicate=GrowingLayer), mask[:, :0], positions.amax(dim=(0, 2)) + 1)
         self._forward(ids, mask, positions, read, pixel_values=pixels, image_grid_thw=grids)
         return heads + new, joined(pictures, read)
 
@@ -209,15 +210,16 @@ class Decoder:
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, memory: Memory, **picture: torch.Tensor
     ) -> torch.Tensor:
         memory.mask = torch.cat([memory.mask, mask], dim=1)
-        output = self.model(
-            input_ids=ids,
-            attention_mask=memory.mask,
-            position_ids=positions,
-            past_key_values=memory.cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **picture,
-        )
+        with shared_heads(self.model):
+            output = self.model(
+                input_ids=ids,
+                attention_mask=memory.mask,
+                position_ids=positions,
+                past_key_values=memory.cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **picture,
+            )
         return output.logits[:, -1]
 
     def _write(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
@@ -229,6 +231,11 @@ class Decoder:
             chosen = draw(logits, dice.to(logits.device), self.sampling)
         for row, token in zip(rows, chosen.tolist(), strict=True):
             row.tokens.append(token)
+        if any(row.logs is not None for row in rows):
+            logs = (logits.float() / (self.sampling.temperature or 1.0)).log_softmax(dim=-1)
+            for row, log in zip(rows, logs.gather(1, chosen[:, None])[:, 0].tolist(), strict=True):
+                if row.logs is not None:
+                    row.logs.append(log)
 
 
 def draw(logits: torch.Tensor, dice: torch.Tensor, sampling: Sampling) -> torch.Tensor:
@@ -239,14 +246,14 @@ def draw(logits: torch.Tensor, dice: torch.Tensor, sampling: Sampling) -> torch.
         dice: (B,), uniform in [0, 1).
         sampling: temperature above 0; `top_p` keeps the fewest likeliest tokens that together have this probability.
     """
-    likely, ids = torch.softmax(logits.float() / sampling.temperature, dim=-1).sort(
-        dim=-1, descending=True, stable=True
-    )
+    likely, ids = torch.softmax(logits.float() / sampling.temperature, dim=-1), None
+    if sampling.top_p < 1:  # only then: sorting takes longer than all the rest
+        likely, ids = likely.sort(dim=-1, descending=True, stable=True)
     mass = likely.cumsum(dim=-1)
-    last = (mass < sampling.top_p).sum(dim=-1, keepdim=True).clamp_max(mass.shape[-1] - 1)
+    last = (mass < mass[:, -1:].clamp_max(sampling.top_p)).sum(dim=-1, keepdim=True)
     height = dice[:, None] * mass.gather(1, last)
     place = (mass <= height).sum(dim=-1, keepdim=True).minimum(last)
-    return ids.gather(1, place)[:, 0]
+    return (place if ids is None else ids.gather(1, place))[:, 0]
 
 
 def _left_padded(sequences: Sequence[tuple[int, ...]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
