@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from gensegcli.cli.app import app
 from gensegcli.errors import ExitCode
+from gensegcli.prep.recipe import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,3 +134,56 @@ def test_help_and_wrong_names() -> None:
     wrong = genseg("grefcocoo")
     assert wrong.exit_code == ExitCode.NOT_FOUND
     assert "did you mean grefcoco?" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["grefcoco", "--files", "x"], "--files: not read for this recipe (raw form: refer)"),
+        (["reasonseg", "--images", "x"], "it takes --root only"),
+        (["visionreasoner-7k", "--annotations", "x"], "it takes --files"),
+        (["grefcoco", "--split", "val", "--keep-aspect"], "--keep-aspect: these pictures are not resized"),
+        (["grefcoco", "--segmenter", "boxfill"], "--segmenter: nothing is segmented"),
+        (["grefcoco", "--n", "5"], "source.refer.n: no such setting"),
+        (["grefcoco", "--set", "picture.size=[0, 840]"], "picture.size.0: input should be greater"),
+        (["grefcoco", "--set", "picture.size=[840, 100000]"], "picture.size.1: input should be less"),
+        (["reasonseg", "--split", "../val"], "split: string should match"),
+    ],
+)
+def test_options_that_would_be_ignored_or_do_harm_are_refused(root: str, options: list[str], words: str) -> None:
+    done = genseg(*options, "--root", root, "--dry-run")
+
+    assert done.exit_code == ExitCode.USAGE
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_limit_makes_a_draw_smaller_and_never_a_set_larger() -> None:
+    assert resolve("grefcoco", limit=100).select.count == 100
+    assert resolve("grefcoco", limit=100).expected_here is None
+    assert resolve("grefcoco", limit=100_000).select.count == 15285
+    assert resolve("grefcoco", split="val", limit=100).select.first == 100
+    assert resolve("grefcoco", split="val", limit=100_000).select.first == 1000
+    assert resolve("refcocog", limit=100).select.first == 100
+
+
+def test_a_drawing_is_put_where_a_data_set_cannot_decide(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "e.jsonl").write_text(json.dumps({"image_id": 785, "expression": "it", "id": "/../../../evil"}))
+    own = ["--annotations", f"{root}/grefcoco/instances.json", "--images", f"{root}/images/train2014"]
+    made = genseg("coco", *own, "--expressions", str(tmp_path / "e.jsonl"), "-o", "set", "--workers", "1")
+    assert made.exit_code == 0, made.stderr
+
+    assert genseg("show", "set").stdout == "evil-0.png\n"
+
+    assert {path.name for path in tmp_path.iterdir()} == {"work", "e.jsonl"}
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"set", "evil-0.png"}
+    wrong = genseg("show", "set", "-o", "a.txt")
+    assert (wrong.exit_code, wrong.stdout) == (ExitCode.USAGE, "")
+    assert "error: a.txt: a drawing is saved as .png, .jpg" in wrong.stderr
+    assert genseg("show", "set", "-o", "new/a.jpeg").exit_code == 0
+    with Image.open("new/a.jpeg") as picture:
+        assert picture.format == "JPEG"

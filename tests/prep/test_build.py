@@ -300,3 +300,46 @@ def test_an_object_of_one_pixel(tree: Tree) -> None:
     assert grid_to_pixel(target.points[0], sample.size) == pytest.approx((50.5, 40.5))
     assert grid_to_pixel(target.box, sample.size) == pytest.approx((50, 40, 51, 41)), "half-open: one pixel wide"
     assert target.negatives == ()
+
+
+def test_a_tiny_object_of_a_large_picture_is_lost_at_840_pixels(tree: Tree) -> None:
+    tree.add_picture(1)
+    height, width = 1400, 2100
+    cv2.imwrite(str(tree.picture(1)), np.zeros((height, width, 3), np.uint8))
+    tree.images[0].update(width=width, height=height)
+    for column in (1000, 1001, 1002, 1003, 1004):  # 2.5 columns to one: some have a centre over them, some have not
+        place = column * height + 700
+        runs = {"size": [height, width], "counts": [place, 1, height * width - place - 1]}
+        tree.add_ref(1, [tree.add_object(1, runs)], "the speck")
+
+    found = built(tree, recipe("select.count=0"))
+
+    assert [skip.reason for skip in found.skips] == ["mask lost in resizing"] * 3
+    assert [len(sample.targets[0].points) for sample in found.samples] == [2, 2]
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "transparent PNG"])
+def test_training_pictures_are_jpeg_or_plain_png(tree: Tree, kind: str) -> None:
+    """Of the size that is wanted already, and encoded anew all the same."""
+    ids = tree.add_picture(1)
+    tree.add_ref(1, ids[:1], "it")
+    plain = Image.open(tree.picture(1)).convert("RGB")
+    if kind == "transparent PNG":
+        plain.save(tree.picture(1), "PNG", transparency=(0, 0, 0))
+    else:
+        plain.save(tree.picture(1), kind)
+
+    (sample,) = built(tree, small(f"picture.size=[{WIDTH}, {HEIGHT}]")).samples
+
+    with Image.open(io.BytesIO(sample.image)) as stored:
+        assert (stored.format, stored.mode) == ("JPEG", "RGB")
+
+
+def test_the_size_of_a_png_is_looked_at_before_its_exif_data(full_tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow decodes a PNG to find EXIF data behind the pixels."""
+    stream = io.BytesIO()
+    Image.new("L", (11_000, 10_000)).save(stream, "PNG")
+    full_tree.picture(2).write_bytes(stream.getvalue())
+    monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("decoded"))
+
+    assert "110 megapixels" in next(iter(built(full_tree, small()).skips)).detail

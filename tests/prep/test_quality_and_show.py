@@ -15,6 +15,7 @@ from gensegcli.errors import GensegError
 from gensegcli.geometry.boxes import grid_to_pixel
 from gensegcli.geometry.masks import mask_iou
 from gensegcli.geometry.rle import decode
+from gensegcli.prep import run as run_module
 from gensegcli.prep.check import check
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.quality import PromptFilter
@@ -48,6 +49,28 @@ def test_objects_that_the_prompt_does_not_give_are_filtered_and_counted_apart(tr
     assert read_card(tmp_path / "out")["filtered"] == {"prompt IoU": 2}
     with pytest.raises(GensegError, match="filter was"):
         prepare(wanted, tree.raw(wanted), tmp_path / "out")
+
+
+def test_a_set_without_masks_cannot_be_filtered(tmp_path: Path) -> None:
+    row = {"id": "1", "problem": "it", "solution": '[{"bbox_2d": [1, 1, 9, 9], "point_2d": [4, 4]}]'}
+    row |= {"image": {"bytes": _jpeg(tmp_path, 840, 840), "path": None}}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train.parquet")
+    wanted = recipe(name="visionreasoner-7k")
+    raw = read_raw(wanted, Inputs(tmp_path, files=tmp_path / "train.parquet"))
+
+    with pytest.raises(GensegError, match="no masks to hold the segmenter's against"):
+        prepare(wanted, raw, tmp_path / "out", wanted=PromptFilter(BoxFill(), 0.6), wanted_name="boxfill")
+
+
+def test_samples_are_found_in_any_shard(full_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "SHARD_SAMPLES", 40)
+    wanted = small()
+    prepare(wanted, full_tree.raw(wanted), tmp_path)
+    everything = list(read_prepared(tmp_path))
+
+    for index in (0, 41, 42, 200, len(everything) - 1):
+        assert find(tmp_path, index=index) == everything[index]
+        assert find(tmp_path, id=everything[index].id) == everything[index]
 
 
 def test_a_drawn_sample_shows_mask_and_points(full_tree: Tree, tmp_path: Path) -> None:
@@ -137,6 +160,7 @@ def test_a_foreground_set(tmp_path: Path) -> None:
 
     (sample,) = read_prepared(tmp_path / "out")
     assert sample.query == "the camouflaged object"
+    assert read_card(tmp_path / "out")["sources"].keys() == {"a.png"}, "masks are annotations: another one, another set"
     assert grid_to_pixel(sample.targets[0].box, sample.size) == pytest.approx((5, 5, 20, 20))
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,13 +18,16 @@ import pytest
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.prep import run as run_module
+from gensegcli.prep import store
+from gensegcli.prep.build import Built
 from gensegcli.prep.check import check
 from gensegcli.prep.run import Report, prepare
-from gensegcli.records import Sample
+from gensegcli.records import Sample, Size
 from gensegcli.sources.prepared import read_card, read_prepared, read_shard, to_row
-from tests.prep.conftest import Tree, recipe, small
+from tests.prep.conftest import HEIGHT, WIDTH, Tree, recipe, small
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gensegcli.prep.recipe import Recipe
@@ -133,6 +137,113 @@ def _wait_for_group_to_end(group: int) -> None:
             return
         time.sleep(0.05)
     pytest.fail("workers outlive their parent by ten seconds")
+
+
+def _command(tree: Tree, out: Path, side: int = 60) -> list[str]:
+    options = ["--set", f"picture.size=[{side}, {side}]", "--set", "select.count=0", "--workers", "2"]
+    return [sys.executable, "-m", "gensegcli", "prep", "grefcoco", "--root", str(tree.save()), "-o", str(out), *options]
+
+
+@pytest.mark.slow
+def test_interrupted_at_the_keyboard_and_run_again(full_tree: Tree, tmp_path: Path) -> None:
+    made(full_tree, tmp_path / "whole", recipe("picture.size=[1600, 1600]", "select.count=0"))
+    command = _command(full_tree, tmp_path / "out", side=1600)  # slow enough to be interrupted
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    _wait_for(lambda: len(list((tmp_path / "out").glob("data/*"))) == 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, words = process.communicate(timeout=120)
+
+    assert process.returncode == ExitCode.INTERRUPTED, words
+    assert words.splitlines()[-1] == "interrupted: run the same command again to go on"
+    assert "Traceback" not in words
+    _wait_for_group_to_end(process.pid)
+    subprocess.run(command, check=True, capture_output=True)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def _wait_for(happened: Callable[[], bool]) -> None:
+    for _ in range(2400):
+        if happened():
+            return
+        time.sleep(0.05)
+    pytest.fail("nothing happened in two minutes")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_run_goes_on_later(full_tree: Tree, tmp_path: Path, many_shards: None) -> None:
+    """A limit on the size of files stands for the full disk: the same error of the operating system, in a worker."""
+    made(full_tree, tmp_path / "whole", small())
+    command = _command(full_tree, tmp_path / "out")
+    code = (
+        "import resource, sys\n"
+        "from gensegcli.cli.app import main\n"
+        "from gensegcli.prep import run\n"
+        "if __name__ == '__main__':\n"
+        "    run.SHARD_SAMPLES = 40\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)\n"
+        "    main()\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    largest = max(path.stat().st_size for path in (tmp_path / "whole" / "data").iterdir())
+    short, enough = (
+        subprocess.run(
+            [sys.executable, str(tmp_path / "program.py"), str(room), *command[3:]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for room in (largest - 1, 1 << 30)
+    )
+
+    assert short.returncode == ExitCode.ENVIRONMENT, short.stderr
+    error, hint = short.stderr.splitlines()[-2:]
+    assert error.endswith("cannot be saved (File too large)")
+    assert "finished shards are not lost" in hint
+    assert enough.returncode == 0, enough.stderr
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_set_that_is_built_anew_is_not_whole_until_it_is(full_tree: Tree, tmp_path: Path, many_shards: None) -> None:
+    made(full_tree, tmp_path, small())
+    (tmp_path / "data" / "train-00002.parquet").unlink()
+
+    def stop(_progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(full_tree, tmp_path, small(), tell=stop)
+    with pytest.raises(GensegError, match="a preparation that did not end"):
+        read_card(tmp_path)
+
+
+def test_shards_of_raw_files_that_held_more_are_not_left_behind(
+    full_tree: Tree, tmp_path: Path, many_shards: None
+) -> None:
+    """Whoever opens data/*.parquet would read them."""
+    made(full_tree, tmp_path, small())
+    for number in range(1, 13):
+        full_tree.picture(number).unlink()
+
+    report = made(full_tree, tmp_path, small(), max_skipped=1)
+
+    assert report.tally.samples == 12 * 14
+    assert pq.ParquetDataset(tmp_path / "data").read(columns=["id"]).num_rows == 12 * 14
+    assert check(tmp_path).problems == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "dataset.json", "data/mine.parquet"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_folder_of_something_else_is_not_written_over(
+    full_tree: Tree, tmp_path: Path, name: str, restart: bool
+) -> None:
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("mine")
+
+    with pytest.raises(GensegError, match=f"holds a {name} that is not of a preparation here"):
+        made(full_tree, tmp_path / "out", small(), restart=restart)
+    assert (tmp_path / "out" / name).read_text() == "mine"
 
 
 def test_a_damaged_shard_is_made_anew(full_tree: Tree, tmp_path: Path, many_shards: None) -> None:
@@ -296,6 +407,74 @@ def test_the_card_compares_with_what_is_published(full_tree: Tree, tmp_path: Pat
     json.loads((tmp_path / "dataset.json").read_text())
 
 
+def test_many_samples_of_one_large_picture_do_not_fill_the_memory(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bytes are stored once a row group, and a group is closed when what it stands for would not fit."""
+    ids = tree.add_picture(1)
+    tree.add_ref(1, ids[:1], *(f"the corner {number}" for number in range(50)))
+    monkeypatch.setattr(store, "GROUP_BYTES", 10 * tree.picture(1).stat().st_size)
+
+    made(tree, tmp_path, small(f"picture.size=[{WIDTH}, {HEIGHT}]"))
+
+    metadata = pq.read_metadata(tmp_path / "data" / "train-00000.parquet")
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [10] * 5
+    assert len({sample.id for sample in read_prepared(tmp_path)}) == 50
+
+
+def test_memory_does_not_grow_with_the_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "GROUP_SAMPLES", 4)
+
+    def pictures(number: int) -> Iterator[Built]:
+        for place in range(number):
+            yield Built([Sample(str(place), "it", bytes([place]) * 500_000, Size(4, 4), ())], [], [])
+
+    def peak(number: int) -> int:
+        tracemalloc.start()
+        store.write_shard(tmp_path / "shard.parquet", "plan", pictures(number))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    few = peak(16)
+    assert few > 4 * 500_000, "a row group is held"
+    assert peak(128) < 1.2 * few
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda _card: [], "an object expected, list found"),
+        (lambda card: card | {"shards": "x"}, "shards must be list, 'x' found"),
+        (lambda card: card | {"shards": [{"file": 3}]}, "shard number 0: file must be str, 3 found"),
+        (
+            lambda card: card | {"shards": [card["shards"][0] | {"file": "../x.parquet"}]},
+            "not the name of a file inside",
+        ),
+    ],
+)
+def test_cards_of_another_form(full_tree: Tree, tmp_path: Path, change: Any, words: str) -> None:
+    """A card may come from anywhere: it is read with a set from the hub."""
+    made(full_tree, tmp_path, small())
+    (tmp_path / "dataset.json").write_bytes(orjson.dumps(change(read_card(tmp_path))))
+
+    with pytest.raises(GensegError, match=words):
+        check(tmp_path)
+
+
+def test_check_finds_shards_of_another_form_and_those_that_are_not_in_the_card(full_tree: Tree, tmp_path: Path) -> None:
+    made(full_tree, tmp_path, small())
+    shard = tmp_path / "data" / "train-00000.parquet"
+    table = pq.read_table(shard)
+    pq.write_table(table, tmp_path / "data" / "more.parquet")
+    pq.write_table(table.drop_columns(["targets"]), shard)
+
+    text = "\n".join(check(tmp_path).problems)
+
+    assert "data/more.parquet: not in the card" in text
+    assert "no shard of a prepared set (no column targets)" in text
+
+
 def test_check_finds_what_was_tampered_with(full_tree: Tree, tmp_path: Path) -> None:
     made(full_tree, tmp_path, small())
     assert check(tmp_path).problems == []
@@ -305,6 +484,7 @@ def test_check_finds_what_was_tampered_with(full_tree: Tree, tmp_path: Path) -> 
     rows[4]["targets"][0]["points"][0] = [0.0, 0.0]
     rows[5]["id"] = rows[4]["id"]
     rows[6]["image"]["bytes"] = b"no"
+    rows[7]["targets"][0]["mask"]["counts"] = "zz"
     pq.write_table(type(table).from_pylist(rows[:-1], table.schema), shard)
 
     found = check(tmp_path)
@@ -314,6 +494,8 @@ def test_check_finds_what_was_tampered_with(full_tree: Tree, tmp_path: Path) -> 
     assert "positive point (0.0, 0.0) is outside the mask" in text
     assert "occurs twice" in text
     assert "not a picture" in text
+    assert f"{rows[7]['id']}: segmentation: the compressed counts are damaged" in text
+    assert f"the card counts {24 * 14} samples" in text
     assert f"the shards hold {len(rows) - 1 + sum(1 for _ in _others(tmp_path, shard))}" in text
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONVERTED = "c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0"
+"""The commit of the branch into which the hub converts sets of other formats."""
 
 
 @dataclass
@@ -28,6 +30,9 @@ class Hub:
 
     sets: dict[str, dict[str, bytes]]
     """Name → path → content."""
+    converted: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """The same for the branch `refs/convert/parquet`."""
+    commit: str = COMMIT
     endpoint: str = ""
     cut: int = 0
     """The next so many pieces of files end after half of their bytes, as when a connection breaks."""
@@ -90,22 +95,24 @@ class _Handler(BaseHTTPRequestHandler):
             if "Authorization" in self.headers:
                 self.hub.tokens.add(self.headers["Authorization"].removeprefix("Bearer "))
         if found := re.fullmatch(r"/datasets/(\w[\w.-]*/\w[\w.+-]*)/resolve/([^/]+)/(.+)", path):
-            self._file(found[1], found[3])
+            self._file(found[1], found[2], found[3])
         elif found := re.fullmatch(r"/api/datasets/(\w[\w.-]*/\w[\w.+-]*)(?:/(revision|tree|paths-info)/(.+))?", path):
-            self._about(found[1], found[2], found[3] or COMMIT, body)
+            self._about(found[1], found[2], found[3] or self.hub.commit, body)
         else:
             self._error(404, "EntryNotFound")
 
     def _about(self, name: str, what: str | None, revision: str, body: bytes) -> None:
-        files = self.hub.sets.get(name)
+        sha = CONVERTED if revision.startswith(("refs/convert/parquet", CONVERTED)) else self.hub.commit
+        files = self._files(name, sha)
         if files is None:
             # What the hub says of a set that is not there, and of one that is private: it does not tell them apart.
-            self._error(401, "RepoNotFound")
-        elif revision.partition("/")[0] not in (COMMIT, "main"):
+            missing = (404, "RevisionNotFound") if sha == CONVERTED else (401, "RepoNotFound")
+            self._error(*missing)
+        elif revision.partition("/")[0] not in (sha, "main", "refs"):
             self._error(404, "RevisionNotFound")
         elif what in (None, "revision"):
             siblings = [{"rfilename": path} for path in files]
-            self._json({"id": name, "sha": COMMIT, "private": False, "tags": [], "siblings": siblings, "downloads": 0})
+            self._json({"id": name, "sha": sha, "private": False, "tags": [], "siblings": siblings, "downloads": 0})
         elif what == "tree":
             below = f"{revision.partition('/')[2]}/".removeprefix("/")
             self._json([_entry(path, content) for path, content in files.items() if path.startswith(below)])
@@ -113,8 +120,11 @@ class _Handler(BaseHTTPRequestHandler):
             wanted = json.loads(body)["paths"]
             self._json([_entry(path, files[path]) for path in wanted if path in files])
 
-    def _file(self, name: str, path: str) -> None:
-        content = self.hub.sets.get(name, {}).get(path)
+    def _files(self, name: str, revision: str) -> dict[str, bytes] | None:
+        return (self.hub.converted if revision == CONVERTED else self.hub.sets).get(name)
+
+    def _file(self, name: str, revision: str, path: str) -> None:
+        content = (self._files(name, revision) or {}).get(path)
         with self.hub.lock:
             lost = self.hub.lost_after is not None and sum(self.hub.pieces.values()) >= self.hub.lost_after
         if content is None or lost:

@@ -78,6 +78,14 @@ def test_files_that_are_not_coco_s(tmp_path: Path, content: str) -> None:
         read_index(tmp_path / "instances.json")
 
 
+def test_an_annotation_id_that_occurs_twice(tmp_path: Path) -> None:
+    """As where files were merged: whichever counted, it would be the wrong one for somebody."""
+    annotation = {"id": 1, "image_id": 7, "segmentation": []}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [{"id": 7}], "annotations": [annotation] * 2}))
+    with pytest.raises(GensegError, match="annotation 1 occurs twice"):
+        read_index(tmp_path / "a.json")
+
+
 # ---------------------------------------------------------------- one's own data
 
 
@@ -86,7 +94,7 @@ def own(tmp_path: Path) -> Path:
     images = [{"id": 7, "file_name": "sub/a.jpg", "width": 20, "height": 12}]
     annotations = [
         {"id": 1, "image_id": 7, "category_id": 3, "segmentation": [[2, 2, 10, 2, 10, 9, 2, 9]]},
-        {"id": 2, "image_id": 7, "category_id": 3, "segmentation": [[12, 2, 18, 2, 18, 9, 12, 9]]},
+        {"id": 2, "image_id": 7, "category_id": "a name", "segmentation": [[12, 2, 18, 2, 18, 9, 12, 9]]},
     ]
     (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": annotations}))
     (tmp_path / "images" / "sub").mkdir(parents=True)
@@ -105,12 +113,13 @@ def test_lines_of_expressions(own: Path) -> None:
         own,
         {"image_id": 7, "expression": "the left one", "ann_ids": [1]},
         "",
-        {"file_name": "sub/a.jpg", "expressions": ["both", "the two"], "ann_ids": [1, 2], "id": "both"},
+        {"file_name": "sub/a.jpg", "expressions": ["both", "the two"], "ann_ids": [1, 2, 1], "id": "both"},
         {"image_id": 7, "expression": "a dog"},
     )
 
     assert [ref.id for ref in raw.refs] == ["1", "both", "4"]
     assert [len(ref.targets) for ref in raw.refs] == [1, 2, 0]
+    assert [target.category_id for target in raw.refs[1].targets] == [3, None]
     assert raw.refs[1].picture == PictureFile(own / "images" / "sub" / "a.jpg")
     assert raw.counts == (3, 1, 4)
 

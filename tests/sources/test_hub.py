@@ -102,6 +102,7 @@ def test_a_flat_polygon_and_all_sentences(tmp_path: Path) -> None:
     ("form", "solution"),
     [
         ("solution-json", "[{"),
+        ("solution-json", "[" * 100_000),
         ("solution-json", '[{"bbox_2d": [0, 0, 900, 9], "point_2d": [1, 1]}]'),
         ("solution-json", '[{"bbox_2d": [9, 0, 3, 9], "point_2d": [1, 1]}]'),
         ("solution-json", '[{"point_2d": [1, 1]}]'),
@@ -115,6 +116,15 @@ def test_solutions_that_cannot_be_read_are_told_row_by_row(tmp_path: Path, form:
     assert ref.problem is not None
     assert ref.problem.reason == "solution damaged"
     assert "row 0" in ref.problem.detail
+
+
+@pytest.mark.parametrize("form", ["solution-json", "mask-rows", "flat-polygon"])
+def test_expressions_that_are_none(tmp_path: Path, form: str) -> None:
+    row = {"problem": None, "solution": "[]", "text": None, "answer": [None], "segmentation": [1.0, 1, 5, 1, 5, 3]}
+    (ref,) = read(tmp_path, form, [row | {"image": PICTURE, "image_id": 7}]).refs
+
+    assert ref.problem is not None
+    assert "no text" in ref.problem.detail
 
 
 def test_offline_and_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

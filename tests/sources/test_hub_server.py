@@ -16,8 +16,8 @@ from PIL import Image
 
 from gensegcli.errors import ExitCode
 from gensegcli.prep.recipe import resolve
-from gensegcli.sources.prepared import read_prepared
-from tests.sources.hub_server import COMMIT, Hub, serving
+from gensegcli.sources.prepared import read_card, read_prepared
+from tests.sources.hub_server import COMMIT, CONVERTED, Hub, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +134,33 @@ def test_a_set_that_is_lost_in_the_middle_is_gone_on_with(hub: Hub, tmp_path: Pa
     assert code == 0, said
     assert shard.stat().st_mtime_ns == stamp, "not built again"
     assert _samples(tmp_path) == expected
+
+
+def test_another_commit_is_not_mixed_into_a_set_that_was_begun(hub: Hub, tmp_path: Path) -> None:
+    assert prep(hub, tmp_path)[0] == 0
+    assert read_card(tmp_path / "out")["sources"] == {"Ricky06662/refcocog_val": COMMIT}
+    hub.commit = COMMIT[::-1]
+
+    code, said = prep(hub, tmp_path)
+
+    assert code == ExitCode.USAGE
+    assert "made otherwise: sources.Ricky06662/refcocog_val was" in said
+
+
+def test_a_set_without_parquet_files_is_read_from_the_hub_s_conversion(
+    hub: Hub, tmp_path: Path, expected: list[tuple]
+) -> None:
+    (name,) = hub.sets
+    hub.converted[name] = hub.sets[name]
+    hub.sets[name] = {"README.md": b"# a set", "rows.csv": b""}
+
+    code, said = prep(hub, tmp_path)
+
+    assert code == 0, said
+    assert _samples(tmp_path) == expected
+    assert read_card(tmp_path / "out")["sources"] == {name: CONVERTED}
+    hub.converted = {}
+    assert "the hub has no Parquet files of it" in prep(hub, tmp_path, "--restart")[1]
 
 
 def test_offline_asks_nothing(hub: Hub, tmp_path: Path) -> None:

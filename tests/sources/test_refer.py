@@ -137,6 +137,15 @@ def test_the_older_variant_with_scalars_and_without_the_flag(tree: Path) -> None
     assert read_refer(tree, folder="grefcoco", by="unc", split="val").refs == expected.refs
 
 
+def test_a_sentence_number_that_is_none(tree: Path) -> None:
+    change(tree, "grefs(unc).json", lambda refs: refs[1]["sentences"][0].update(sent_id="2"))
+
+    sentence = by_id(read_refer(tree, folder="grefcoco", by="unc", split="val").refs, 1).sentences[0]
+
+    assert sentence.id is None
+    assert sentence.text
+
+
 def test_an_annotation_that_does_not_exist(tree: Path) -> None:
     change(tree, "grefs(unc).json", lambda refs: refs[1].update(ann_id=[198196, 190756]))
 
