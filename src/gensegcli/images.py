@@ -189,7 +189,7 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
         raise GensegError(
             f"{name}: {width}×{height} is {width * height / 1e6:.0f} megapixels, more than the limit of "
             f"{max_pixels / 1e6:g}",
-            hint="make it smaller, or raise the limit if you trust the file",
+            hint="make it smaller first",
         )
 
 
