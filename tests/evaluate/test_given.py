@@ -141,6 +141,19 @@ def test_a_folder_of_png_masks(tmp_path: Path) -> None:
     )
 
 
+def test_a_mask_with_a_palette_is_all_that_is_not_black(tmp_path: Path) -> None:
+    """As DAVIS and VOC store them: object 1 dark red, object 2 dark green, both darker than half grey."""
+    indexes = block(1, 1, 4, 4).astype(np.uint8) + 2 * block(6, 2, 9, 5).astype(np.uint8)
+    picture = Image.fromarray(indexes)
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    picture.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as stored:
+        assert stored.mode == "P"
+    found, given = read(tmp_path)
+    assert np.array_equal(union_mask(found["a"]), indexes > 0)
+    assert given.notes == ()
+
+
 # ---------------------------------------------------------------- what is left out, and said so
 
 
@@ -197,7 +210,7 @@ def test_the_digest_is_of_the_content(tmp_path: Path) -> None:
             "a has masks, b only boxes",
         ),
         ([to_json(made_prediction([np.ones((4, 4), bool)], id="a"))], "sample a: mask of 12x8 expected, 4x4 found"),
-        ([{"id": "a", "instances": [], "version": 1}], "prediction a: image: Field required"),
+        ([{"id": "a", "instances": [], "version": 1}], "p.jsonl:1: prediction a: image: Field required"),
         ([{"id": "elsewhere", "boxes": [[0, 0, 1, 1]]}], "none of its 1 predictions is of a sample of the set"),
     ],
 )
@@ -224,6 +237,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path, records: list[Any], message:
             "sample a: only some of its objects have a segmentation",
         ),
         ('[{"image_id": "a", "bbox": [0, 0, 1]}]', "bbox: four numbers expected"),
+        ('[{"image_id": "a", "bbox": [4, 4, -2, 3]}]', "sample a: bbox [4, 4, -2, 3] has no area"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, content: str, message: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -28,7 +30,6 @@ from tests.evaluate.conftest import prepared, write_answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from gensegcli.evaluate.results import Result
 
@@ -98,8 +99,13 @@ def test_true_answers_on_generated_scenes(scenes: Path, answers: Path, tmp_path:
     assert result.summary.refusals == {}
 
 
-@pytest.mark.parametrize("protocol", ["genseg", "gres", "lisa", "res"])
-@pytest.mark.parametrize("name", ["refcocog", "grefcoco", "reasonseg"])
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [
+        *product(["refcocog", "grefcoco", "reasonseg"], ["genseg", "gres", "lisa", "res"]),
+        ("refcocog", "seg-zero"),  # the others have ignored pixels and 0/0, which count against it there
+    ],
+)
 def test_the_true_masks_of_the_mini_sets_score_one(
     mini: dict[str, Path], tmp_path: Path, name: str, protocol: str
 ) -> None:
@@ -186,6 +192,14 @@ def test_another_mode_segmenter_or_protocol_never_asks_again(
     names = [result.name for result in read_run(out).results]
     assert names[:4] == ["boxfill-box+2/genseg", "boxfill-box/genseg", "boxfill-box+1/genseg", "boxfill-box+2/gres"]
     assert len(names) == 5
+
+
+def test_no_name_of_a_set_leads_out_of_the_folder_of_runs(scenes: Path, answers: Path) -> None:
+    """A set from the hub says itself what it is called."""
+    for name in ("../../elsewhere", "/etc/x", "..\\x"):
+        named = replace(scripted(replace(open_set(scenes), name=name), answers, scenes), out=None)
+        assert named.folder.parent == Path("runs")
+        assert "\\" not in named.folder.name
 
 
 def _flags(evaluation: Evaluation) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gensegcli.cli.predict_run import memory_of, prompt_text
 from gensegcli.cli.prep_run import cores, telling
 from gensegcli.cli.progress import progress
 from gensegcli.cli.tables import table
-from gensegcli.errors import ExitCode, unknown_name
+from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.evaluate.data import choose, read_ids
 from gensegcli.evaluate.find import find_set
 from gensegcli.evaluate.report.formats import as_text
@@ -24,6 +24,7 @@ from gensegcli.evaluate.report.sections import sections
 from gensegcli.evaluate.results import read_run, to_json
 from gensegcli.evaluate.run import Evaluation
 from gensegcli.metrics.protocols import get_protocol
+from gensegcli.metrics.summary import GROUPS
 from gensegcli.models import resolve_policy
 from gensegcli.prep.run import prepare
 from gensegcli.records import PromptMode
@@ -63,11 +64,18 @@ def run(request: Request, *, restart: bool, dry_run: bool, json: bool, quiet: bo
         console.hush()
     # Mistakes in the options show before a set is prepared or a model loaded.
     protocol, modes = get_protocol(request.settings.settings.eval.protocol), _modes(request)
-    groups = {path.stem: read_ids(path) for path in request.groups}
+    groups = _groups(request)
     data = _find(request, say, quiet=quiet)
+    choice = choose(data, limit=request.limit, subset=request.subset)
+    for name, ids in groups.items():
+        if ids.isdisjoint(choice.ids):
+            raise GensegError(
+                f"group {name}: none of its {len(ids)} ids is among the {len(choice.ids)} samples to be scored",
+                hint=f"its first is {min(ids)!r}, those of the set are like {choice.ids[0]!r}",
+            )
     evaluation = Evaluation(
         data,
-        choose(data, limit=request.limit, subset=request.subset),
+        choice,
         request.settings,
         modes,
         protocol,
@@ -93,6 +101,19 @@ def run(request: Request, *, restart: bool, dry_run: bool, json: bool, quiet: bo
     rates = [f"{name} {rate:.3g}" for name, rate in results[0].speed.items()]
     say(f"{', '.join(rates)} samples/s; in {evaluation.folder}" if rates else f"in {evaluation.folder}")
     return ExitCode.SOME_FAILED if watch.failed else ExitCode.DONE
+
+
+def _groups(request: Request) -> dict[str, frozenset[str]]:
+    """The ids of each group, by the names of their files."""
+    found: dict[str, frozenset[str]] = {}
+    for path in request.groups:
+        if path.stem in found or path.stem in GROUPS:
+            taken = "of every result" if path.stem in GROUPS else "of another --group"
+            raise GensegError(
+                f"{path}: {path.stem} is the name {taken}", hint="rename the file: groups are named by it"
+            )
+        found[path.stem] = read_ids(path)
+    return found
 
 
 def _modes(request: Request) -> tuple[PromptMode, ...]:

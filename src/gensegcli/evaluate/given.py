@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gensegcli.records import Size
 
 _DARK = 127
-"""A PNG's pixel belongs to the mask if it is brighter, unless the file holds nothing but 0 and 1."""
+"""A grey PNG's pixel belongs to the mask if it is brighter, unless the file holds nothing but 0 and 1."""
 
 
 @dataclass
@@ -274,7 +274,10 @@ class _Names:
 
 def _from_line(record: Mapping[str, Any], place: str) -> _Found:
     if "instances" in record:
-        prediction = from_json(record)
+        try:
+            prediction = from_json(record)
+        except GensegError as error:
+            raise GensegError(f"{place}: {error.message}", hint=error.hint) from None
         return _Found(prediction.id, whole=prediction)
     masks, boxes, scores = record.get("masks"), record.get("boxes"), record.get("scores")
     if masks is None and boxes is None and "no_target" not in record:
@@ -315,7 +318,10 @@ def _mask(source: Any, size: Size) -> Rle:
     picture = read_image(source)
     if picture.size != tuple(size):
         raise _wrong_size(picture.size, size)
-    values = np.asarray(picture.convert("L"))
+    colours = np.asarray(picture)
+    values = colours[..., 0]
+    if (colours != values[..., None]).any():  # palettes give each object its colour, and black to what is none
+        return rle.encode(colours.any(axis=2))
     return rle.encode(values > (0 if values.max(initial=0) <= 1 else _DARK))
 
 
@@ -328,6 +334,8 @@ def _wrong_size(found: Sequence[int], expected: Size) -> GensegError:
 
 def _from_xywh(values: Any, place: str) -> PixelBox:
     x, y, width, height = _numbers(values, f"{place}: bbox")
+    if width <= 0 or height <= 0:
+        raise GensegError(f"{place}: bbox {values} has no area", hint="COCO's boxes are x, y, width, height in pixels")
     return PixelBox(x, y, x + width, y + height)
 
 

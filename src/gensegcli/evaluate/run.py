@@ -121,7 +121,9 @@ class Evaluation:
     @property
     def folder(self) -> Path:
         """Where the run is kept."""
-        return self.out or Path("runs", f"eval-{self.data.name}-{digest(self.identity)}")
+        # The name may come from somebody else's card, and must not lead out of `runs`.
+        name = self.data.name.replace("/", "-").replace("\\", "-")
+        return self.out or Path("runs", f"eval-{name}-{digest(self.identity)}")
 
     @cached_property
     def segmenter(self) -> ResolvedSegmenter:

@@ -176,6 +176,10 @@ def _all_or_none(values: array[float], order: list[int]) -> np.ndarray | None:
     return np.frombuffer(values).reshape(len(order), -1)[order]
 
 
+GROUPS = ("single", "multi", "no-target", *(size.value for size in SizeClass))
+"""The groups that every summary has, where they have samples."""
+
+
 def _groups(columns: _Columns) -> Iterator[tuple[str, np.ndarray]]:
     """Name and members (n) of every group that has some."""
     instances = columns.numbers["true_instances"]
