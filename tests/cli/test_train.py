@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gensegcli.cli import train_run
-from gensegcli.cli.train_run import Processes, Task, line
+from gensegcli.cli.launch import launch
+from gensegcli.cli.train_run import Task, line
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import resolve as resolve_recipe
@@ -111,20 +111,9 @@ def test_the_line_of_a_step_leaves_out_what_the_step_does_not_know() -> None:
     assert line(row) == "reward 2.50, format 25%, 1.2 s"
 
 
-def test_several_processes_are_started_by_torchrun_with_the_same_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    became: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda _, command: became.append(command))
-    monkeypatch.setattr(sys, "argv", ["genseg", "train", "--nproc", "4"])
-    Processes(4, 1, None).become_launcher()
-    Processes(8, 2, "node0:29500").become_launcher()
-    one, two = became
-    assert one[1:] == [
-        *("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc-per-node=4"),
-        *("-m", "gensegcli", "train", "--nproc", "4"),
-    ]
-    assert two[3:7] == ["--rdzv-backend=c10d", "--rdzv-endpoint=node0:29500", "--nnodes=2", "--nproc-per-node=8"]
+def test_several_machines_need_a_place_to_meet() -> None:
     with pytest.raises(GensegError, match="2 machines need a place to meet"):
-        Processes(1, 2, None).become_launcher()
+        launch(["--version"], nproc=1, nodes=2, rdzv=None)
 
 
 def test_settings_of_a_run_lie_under_those_that_are_given(place: Path) -> None:

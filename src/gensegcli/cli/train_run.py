@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gensegcli.cli import console
+from gensegcli.cli.launch import REPORTS, Reporting, launch, leave_word
 from gensegcli.cli.tables import table
 from gensegcli.config import digest, resolve
 from gensegcli.errors import ExitCode, GensegError
@@ -100,23 +101,6 @@ class Processes:
     def total(self) -> int:
         return self.nproc * self.nodes
 
-    def become_launcher(self) -> NoReturn:
-        """Go on as torchrun, which starts this very command so many times; a rank in the environment tells them apart.
-
-        Raises:
-            GensegError: several machines, and nowhere to meet.
-        """
-        if self.nodes > 1 and self.rdzv is None:
-            raise GensegError(
-                f"{self.nodes} machines need a place to meet",
-                hint="--rdzv HOST:PORT, the same on all of them, HOST being one of them",
-            )
-        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={self.rdzv}"] if self.nodes > 1 else ["--standalone"]
-        command = [sys.executable, "-m", "torch.distributed.run", *meeting]
-        command += [f"--nnodes={self.nodes}", f"--nproc-per-node={self.nproc}", "-m", "gensegcli", *sys.argv[1:]]
-        sys.stderr.flush()
-        os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, and no shell
-
 
 def _preset_for(flags: Mapping[str, Any]) -> str:
     if flags.get("model.name") == "demo":
@@ -153,7 +137,13 @@ def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: boo
         _show_plan(plan, folder, processes=where.total, json=json)
         return ExitCode.DONE
     if where.total > 1 and "RANK" not in os.environ:
-        where.become_launcher()
+        plan.passes(where.total)  # told once, and before anything is started
+        return launch(sys.argv[1:], nproc=where.nproc, nodes=where.nodes, rdzv=where.rdzv)
+    with Reporting():
+        return _train(plan, folder, restart=restart, json=json, quiet=quiet)
+
+
+def _train(plan: Plan, folder: Path, *, restart: bool, json: bool, quiet: bool) -> ExitCode:
     from gensegcli.train.run import train
 
     first = int(os.environ.get("RANK", "0")) == 0
@@ -165,7 +155,9 @@ def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: boo
             data.write(orjson.dumps({**row, "interrupted": outcome.interrupted}).decode() + "\n")
     if outcome.interrupted:
         say(f"interrupted after step {outcome.step} of {outcome.steps}, saved: genseg train --resume {folder}")
-        return ExitCode.INTERRUPTED
+        leave_word(ExitCode.INTERRUPTED)
+        # A launcher takes any other code for a failure, and ends the processes that are still at it.
+        return ExitCode.DONE if REPORTS in os.environ else ExitCode.INTERRUPTED
     say(f'{outcome.step} steps; genseg predict picture.jpg "…" --model {folder}')
     return ExitCode.DONE
 

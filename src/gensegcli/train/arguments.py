@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trl import GRPOConfig, SFTConfig
 
 from gensegcli.errors import GensegError
+from gensegcli.train.sharding import fsdp_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,13 +49,16 @@ def grpo_arguments(settings: Settings, run: Path, *, device: torch.device, world
     vllm: dict[str, Any] = {}
     if train.rollout != "transformers":
         vllm = {
-            "use_vllm": True,
             "vllm_mode": train.rollout,
             "vllm_gpu_memory_utilization": train.rollout_memory,
             "vllm_max_model_length": train.max_prompt_tokens + train.max_response_tokens,
             "vllm_server_base_url": train.rollout_url,
-            # Probabilities of the two engines differ a little: the ratio between them corrects the gradient.
+            # Probabilities of the two engines differ a little: the ratio between them corrects the gradient, and what
+            # the trainer would hardly have written teaches nothing.
             "vllm_importance_sampling_correction": True,
+            "vllm_importance_sampling_mode": "sequence_mask",
+            "vllm_importance_sampling_clip_max": 3.0,
+            "vllm_importance_sampling_clip_min": None,
         }
     return GRPOConfig(
         **_shared(train, run, device=device, world=world, sequences=sequences),
@@ -134,23 +138,17 @@ def _shared(train: TrainSettings, run: Path, *, device: torch.device, world: int
         "save_total_limit": train.keep,
         "report_to": [name.strip() for name in train.report_to.split(",") if name.strip() not in ("", "none")],
         "disable_tqdm": True,
+        "log_level_replica": "error",
         "push_to_hub": False,
         **(_sharding(device, checkpointing=checkpointing) if world > 1 else {}),
     }
 
 
 def _sharding(device: torch.device, *, checkpointing: bool) -> dict[str, Any]:
-    """FSDP 2: weights, gradients and optimiser in equal parts on every process, layer by layer."""
-    if device.type == "cpu":
-        return {"ddp_backend": "gloo"}  # accelerate does not shard on a CPU
     return {
+        "ddp_backend": "gloo" if device.type == "cpu" else None,
         "fsdp": True,
-        "fsdp_config": {
-            "version": 2,
-            "reshard_after_forward": True,
-            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "state_dict_type": "FULL_STATE_DICT",
-            "activation_checkpointing": checkpointing,
-        },
+        "fsdp_config": fsdp_config(checkpointing=checkpointing),
         "gradient_checkpointing": False,
+        "gradient_checkpointing_kwargs": None,
     }

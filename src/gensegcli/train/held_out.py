@@ -13,6 +13,8 @@ from gensegcli.evaluate.run import evaluate_policy
 from gensegcli.pipeline import Pipeline
 from gensegcli.policy.hf import TransformersPolicy
 from gensegcli.records import PromptMode, Sampling
+from gensegcli.train.rollouts import plain
+from gensegcli.train.sharding import gathered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,13 +50,13 @@ class LivePolicy(TransformersPolicy):
 
     @property
     def model(self) -> Any:
-        return self.trainer.accelerator.unwrap_model(self.trainer.model)
+        return plain(self.trainer.accelerator.unwrap_model(self.trainer.model))
 
     def generate(self, questions: Sequence[Question], sampling: Sampling) -> list[list[Completion]]:
         learning = self.model.training
         self.model.eval()
         try:
-            with self.trainer.accelerator.autocast():
+            with self.trainer.accelerator.autocast(), gathered(self.model):
                 return super().generate(questions, sampling)
         finally:
             self.model.train(learning)
@@ -66,7 +68,7 @@ class LivePolicy(TransformersPolicy):
 class HeldOut(TrainerCallback):
     """Evaluates every so many steps, and at the end; the numbers go into the row of the step.
 
-    Every process evaluates the same samples: sharded weights are gathered by all of them together.
+    Every process evaluates the same samples, with weights that all of them have gathered together.
     """
 
     def __init__(

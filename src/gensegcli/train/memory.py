@@ -90,6 +90,8 @@ def estimate(plan: Plan, processes: int) -> Memory:
             )
             if shards > 1:
                 parts["weights gathered for rollouts"] = width * count
+        elif shards > 1 and "reference model" in parts:
+            parts["reference model gathered"] = width * count
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     if grpo and train.rollout == "colocate":
         parts["vLLM"] = train.rollout_memory * (total or 0)

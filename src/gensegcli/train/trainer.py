@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, load_peft_weights
 from peft.tuners.lora import LoraLayer
-from transformers import PrinterCallback
+from transformers import AutoModelForImageTextToText, PrinterCallback
 
 from gensegcli.errors import GensegError
-from gensegcli.pretrained import quiet_progress
+from gensegcli.pretrained import load_weights, quiet_progress
 from gensegcli.store import write_json
+from gensegcli.train import sharding
 from gensegcli.train.runs import CHECKPOINTS, METRICS, StepLog
 from gensegcli.train.watch import TRAINER_NAMES
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from gensegcli.train.export import Passport
 
 OFFENDING = "offending.json"
+_OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
+_ADAPTED = "base_model.model."
+"""Before the names of all weights of a model with adapters."""
 
 
 class Journal:
@@ -71,8 +76,7 @@ class Journal:
     def offending(self, step: int, what: str, facts: Any) -> GensegError:
         """Save what made training stop; the error to raise."""
         path = self.run / OFFENDING
-        if self.writes:
-            write_json(path, {"step": step, "what": what, "facts": facts})
+        write_json(path, {"step": step, "what": what, "facts": facts})  # whichever process it is
         return GensegError(
             f"step {step}: {what}; training stops before it does harm",
             hint=f"what was being learned is in {path}; the last checkpoint is sound",
@@ -125,9 +129,11 @@ class RunTrainer:
             raise self.journal.offending(self.state.global_step, f"the gradient's norm is {norm}", self.culprits())
         own = {**self.measured(), **self.held_out}
         self.held_out = {}
+        now = time.perf_counter()
+        if "phases" in own:
+            own["phases"]["other"] = now - self._step_began - sum(own["phases"].values())
         logs.update(_flat(own))
         super().log(logs, start_time)
-        now = time.perf_counter()
         row = {
             "step": self.state.global_step,
             "steps": self.state.max_steps,
@@ -138,75 +144,108 @@ class RunTrainer:
         self._step_began = now
         self.journal.step(row)
 
+    def close(self) -> None:
+        """End what runs beside the model."""
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Each checkpoint gets its own card."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp_plugin_args is not None:
+            sharding.turn_on(self.accelerator, self.args.fsdp_plugin_args)
+            self.is_fsdp_enabled = True
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model, processor and conventions; none of the pickles that a trainer would add."""
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        self._write(Path(output_dir or self.args.output_dir), model, state_dict)
+        state = model.state_dict() if state_dict is None else state_dict
+        folder = Path(output_dir or self.args.output_dir)
+        if isinstance(model, PeftModel):
+            with quiet_progress():
+                model.save_pretrained(folder / model.active_adapter, state_dict=state)
+        self._write(folder, *without_adapters(model, state))
 
-    def _write(self, folder: Path, model: Any, state_dict: dict[str, Any] | None) -> None:
+    def _write(self, folder: Path, model: Any, state: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        save_policy(model, folder, state_dict)
+        # Gathered one by one, tied weights share no memory, by which they would be known.
+        state = state | {twin: state[name] for twin, name in model.all_tied_weights_keys.items() if name in state}
+        with quiet_progress():
+            model.save_pretrained(folder, state_dict=state)
         self.processing_class.save_pretrained(folder)
         self.journal.passport.write(folder, self.state.global_step)
 
     def export(self, folder: Path) -> None:
         """The trained policy alone, in the number format in which it was trained to compute."""
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        adapted = isinstance(model, PeftModel)
-        state = merged_weights(model) if adapted else self.accelerator.get_state_dict(self.model)
+        state = self.accelerator.get_state_dict(self.model)
         if self.args.should_save:
+            model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+            model, state = without_adapters(model, state)
             if self.args.bf16:
                 state = {name: weight.to(torch.bfloat16) for name, weight in state.items()}
-            self._write(folder, model.get_base_model() if adapted else model, state)
+            self._write(folder, model, state)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Adapters from the folder of their name: the whole model beside it would be taken for them, and missed."""
-        adapted = self.accelerator.unwrap_model(model or self.model, keep_torch_compile=False)
-        if isinstance(adapted, PeftModel):
-            name = adapted.active_adapter
-            adapted.load_adapter(Path(resume_from_checkpoint) / name, name, is_trainable=True)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        """Weights, or the adapters in the folder of their name: the whole model beside it has them merged."""
+        model = self.accelerator.unwrap_model(model or self.model, keep_torch_compile=False)
+        folder, state = Path(resume_from_checkpoint), {}
+        adapted = isinstance(model, PeftModel)
+        if self.accelerator.is_main_process and adapted:
+            named = rf"\1.{model.active_adapter}.weight"
+            state = {
+                re.sub(r"(lora_[AB])\.weight$", named, name): weight
+                for name, weight in load_peft_weights(str(folder / model.active_adapter), device="cpu").items()
+            }
+        elif self.accelerator.is_main_process:
+            read = AutoModelForImageTextToText.from_pretrained
+            state = load_weights("checkpoint", folder, read, dtype=torch.float32).state_dict()
+        sharding.load_weights(model, state, strict=not adapted)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         self.journal.checkpoint(self.state.global_step)
+        self.accelerator.wait_for_everyone()  # none goes on, or ends the launch, before the checkpoint is whole
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Whole and by name, so that any number of processes can go on from it."""
+        state = sharding.optimizer_state(self.model, self.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir, _OPTIMIZER))
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, _SCHEDULER))
 
-def save_policy(model: Any, folder: Path, state_dict: dict[str, Any] | None = None) -> None:
-    """The weights as safetensors with their configuration.
-
-    Adapters are added to the weights they adapt, so that the folder is a whole model, and stand by themselves in a folder
-    of their name, from which training goes on.
-    """
-    with quiet_progress():
-        if not isinstance(model, PeftModel):
-            model.save_pretrained(folder, state_dict=state_dict)
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
             return
-        model.save_pretrained(folder / model.active_adapter)
-        model.get_base_model().save_pretrained(folder, state_dict=merged_weights(model))
+        first = self.accelerator.is_main_process
+        state = torch.load(Path(checkpoint, _OPTIMIZER), map_location="cpu", weights_only=True) if first else {}
+        sharding.load_optimizer_state(self.model, self.optimizer, state)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, _SCHEDULER), weights_only=True))
 
 
 @torch.no_grad()
-def merged_weights(model: PeftModel) -> dict[str, torch.Tensor]:
-    """The weights of the base model with its adapters added. The model itself stays as it is.
+def without_adapters(model: Any, state: dict[str, torch.Tensor]) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The base model, and its weights with the adapters added. The model's own weights stay as they are.
 
     Merging in place and taking it back would leave rounding behind, and a resumed run would not be the same.
+
+    Args:
+        model: with adapters of linear layers, or without any.
+        state: all its weights, whole.
     """
-    base = model.get_base_model()
+    if not isinstance(model, PeftModel):
+        return model, state
     weights = {
-        name.replace(".base_layer", ""): weight
-        for name, weight in base.state_dict().items()
+        name.removeprefix(_ADAPTED).replace(".base_layer", ""): weight
+        for name, weight in state.items()
         if not any(part in name for part in LoraLayer.adapter_layer_names)
     }
-    for name, module in base.named_modules():
+    for name, module in model.get_base_model().named_modules():
         if isinstance(module, LoraLayer):
+            name = name.replace("_checkpoint_wrapped_module.", "")
             for adapter in module.active_adapters:
-                weights[f"{name}.weight"] = weights[f"{name}.weight"] + module.get_delta_weight(adapter)
-    return weights
+                down, up = (state[f"{_ADAPTED}{name}.{part}.{adapter}.weight"] for part in ("lora_A", "lora_B"))
+                weights[f"{name}.weight"] = weights[f"{name}.weight"] + (up @ down) * module.scaling[adapter]
+    return model.get_base_model(), weights
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, float]:
