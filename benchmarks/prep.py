@@ -60,7 +60,8 @@ class Usage:
 
     def look(self) -> None:
         """Note what runs now; what ends keeps what was last noted of it."""
-        self._last |= _usage()
+        for pid, (seconds, peak) in _usage().items():
+            self._last[pid] = seconds, max(peak, self._last.get(pid, (0, 0))[1])  # what has ended has no memory
 
     def end(self) -> None:
         """Sum up."""

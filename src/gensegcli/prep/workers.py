@@ -58,7 +58,8 @@ def build_shards(
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["gensegcli.prep.workers"])
+        # Arrow imports pandas at its first use where it is installed, which takes longer than building 200 pictures.
+        context.set_forkserver_preload(["gensegcli.prep.workers", "pandas", "pyarrow.compute"])
     waiting = deque(shards)
     running: dict[Future[Account], Shard] = {}
     with ProcessPoolExecutor(min(workers, len(waiting)) or 1, context, _begin) as pool:
