@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gensegcli.config import Resolved
+    from gensegcli.train.grpo import PolicyTrainer
 
 SMALL = (
     "train.prompts_per_step=2",
@@ -46,3 +47,14 @@ def small(scenes: Path) -> Callable[..., Resolved]:
         return resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL, *assignments])
 
     return settings
+
+
+@pytest.fixture(scope="module")
+def trainer(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> PolicyTrainer:
+    """A trainer of the miniature, loaded and not yet begun."""
+    from gensegcli.train.run import Plan, build
+    from gensegcli.train.trainer import Journal
+
+    folder = tmp_path_factory.mktemp("trainer")
+    plan = Plan.of(resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL]))
+    return build(plan, folder, Journal(folder, plan.passport(), writes=False))  # type: ignore[return-value]

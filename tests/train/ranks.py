@@ -37,7 +37,10 @@ RUNS = {
     "parts": (16, ("train.stage=sft", "train.lr=1e-3")),
     "lora": (8, ("train.stage=sft", "train.lr=1e-3", "train.lora=true", "train.lora_rank=4")),
     "bf16": (8, ("train.stage=sft", "train.lr=1e-3", "train.precision=bf16", "train.gradient_checkpointing=true")),
-    "grpo": (12, ("train.num_generations=2", "train.lr=1e-3", "train.gradient_checkpointing=true")),
+    "grpo": (
+        12,
+        ("train.num_generations=4", "train.micro_batch=4", "train.lr=1e-5", "train.gradient_checkpointing=true"),
+    ),
 }
 """Samples and settings of each run."""
 

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from PIL import ImageOps
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.train import guard
 from gensegcli.train.guard import check_parity
-from gensegcli.train.run import Plan, build
-from gensegcli.train.trainer import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from gensegcli.train.grpo import PolicyTrainer
 
@@ -23,16 +21,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def trainer(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> PolicyTrainer:
-    from gensegcli.config import resolve
-    from tests.train.conftest import SMALL
-
-    folder = tmp_path_factory.mktemp("guarded")
-    plan = Plan.of(resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL]))
-    return build(plan, folder, Journal(folder, plan.passport(), writes=False))  # type: ignore[return-value]
 
 
 def test_engine_and_trainer_agree_on_pictures_of_different_sizes(trainer: PolicyTrainer) -> None:
@@ -79,12 +67,11 @@ def test_other_probabilities_are_noticed(trainer: PolicyTrainer, monkeypatch: py
 
 def test_pictures_that_are_exchanged_are_noticed(trainer: PolicyTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failure of old engines: right prompts, but the features of another picture."""
-    real = guard._generate_here
+    real = guard.write
 
-    def exchanged(trainer: Any, ids: Any, fields: dict[str, Any]) -> Any:
-        patches = fields["pixel_values"]
-        return real(trainer, ids, {**fields, "pixel_values": patches.flip(0)})
+    def exchanged(trainer: Any, ids: Any, images: Any, **named: Any) -> Any:
+        return real(trainer, ids, [ImageOps.invert(image) for image in images], **named)
 
-    monkeypatch.setattr(guard, "_generate_here", exchanged)
+    monkeypatch.setattr(guard, "write", exchanged)
     with pytest.raises(GensegError, match="nats a token"):
         check_parity(trainer)

@@ -105,6 +105,7 @@ def test_two_processes_measure_at_each_step_what_one_does(name: str, two: Path, 
     for mine, yours in zip(ours, theirs, strict=True):
         assert mine["loss"] == pytest.approx(yours["loss"], rel=1e-4, abs=1e-5)
         assert mine["grad_norm"] == pytest.approx(yours["grad_norm"], rel=1e-3, abs=1e-6)
+    assert max(row["grad_norm"] for row in ours) > 1e-3, "something was to be learned"
     _same_weights(two / name / "model", one(name) / "model")
 
 
@@ -121,11 +122,9 @@ def test_each_process_holds_half(name: str, two: Path) -> None:
 
 def test_rollouts_of_both_stand_once_and_are_those_of_one(two: Path, one: Callable[[str], Path]) -> None:
     ours, theirs = read_steps(two / "grpo" / ROLLOUTS), read_steps(one("grpo") / ROLLOUTS)
-    assert len(ours) == 3 * 4 * 2
-    assert [(row["step"], row["id"]) for row in ours] == [(row["step"], row["id"]) for row in theirs]
-    # Weights differ by rounding from the second step on.
-    assert [row["text"] for row in ours[:8]] == [row["text"] for row in theirs[:8]]
-    assert [row["reward"] for row in ours[:8]] == [row["reward"] for row in theirs[:8]]
+    assert len(ours) == 3 * 4 * 4
+    for name in ("step", "id", "text", "reward", "terms"):
+        assert [row[name] for row in ours] == [row[name] for row in theirs]
 
 
 def test_a_checkpoint_is_a_whole_model_and_goes_on_in_two_processes(two: Path, scenes: Path) -> None:
@@ -157,7 +156,8 @@ def test_in_bf16_master_weights_stay_fp32(two: Path) -> None:
     rows = read_steps(two / "bf16" / METRICS)
     assert len(rows) == 2
     assert all(math.isfinite(row["loss"]) and 0 < row["grad_norm"] < 1e6 for row in rows)
-    assert rows[0]["loss"] == pytest.approx(read_steps(two / "sft" / METRICS)[0]["loss"], rel=0.1)
+    # Adapters change nothing before the first update: the same weights and samples in fp32.
+    assert rows[0]["loss"] == pytest.approx(read_steps(two / "lora" / METRICS)[0]["loss"], rel=0.02)
     assert {weight.dtype for weight in _weights(two / "bf16" / "model").values()} == {torch.bfloat16}
     assert {weight.dtype for weight in _weights(two / "bf16" / "checkpoint-2").values()} == {torch.float32}
 

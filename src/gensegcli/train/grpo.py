@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.policy import require_backend
 from gensegcli.policy.prompting import finished_text
 from gensegcli.records import FinishReason, Size
 from gensegcli.rewards.compose import NotFiniteError
 from gensegcli.train.guard import ParityGuard
+from gensegcli.train.padding import in_order, micro_batches
 from gensegcli.train.questions import picture_tokens
+from gensegcli.train.rollouts import write
 from gensegcli.train.runs import ROLLOUTS
 from gensegcli.train.trainer import RunTrainer
 from gensegcli.train.watch import row_of, summary
@@ -73,15 +78,45 @@ class RewardFunction:
 
 
 class PolicyTrainer(RunTrainer, GRPOTrainer):
-    """`GRPOTrainer` that checks its prompts, times its phases, and writes down every rollout."""
+    """`GRPOTrainer` that checks its prompts, times its phases, and writes down every rollout.
 
-    def __init__(self, *, entry: PolicyEntry, reward: RewardFunction, most_tokens: int, **arguments: Any) -> None:
-        self.entry, self.reward, self.most_tokens = entry, reward, most_tokens
-        self.phases = {"rollout": 0.0, "prepare": 0.0, "update": 0.0}
+    Args:
+        entry: conventions of the policy.
+        reward: of rollouts.
+        most_tokens: longest prompt.
+        rollout_rows: completions that the trainer's model writes at a time; None for all of a step.
+        rollout: what writes completions: `transformers` (that model), or vLLM: `colocate`, `server`.
+        arguments: for `GRPOTrainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        entry: PolicyEntry,
+        reward: RewardFunction,
+        most_tokens: int,
+        rollout_rows: int | None = None,
+        rollout: str = "transformers",
+        **arguments: Any,
+    ) -> None:
+        self.entry, self.reward, self.most_tokens, self.rollout_rows = entry, reward, most_tokens, rollout_rows
+        self.phases = dict.fromkeys(("rollout", "reference", "prepare", "update"), 0.0)
         super().__init__(reward_funcs=reward, **arguments)
+        if rollout != "transformers":
+            require_backend("vllm")
+            from gensegcli.train.vllm_engine import RolloutEngine
+
+            # TRL would make an engine of its own class: it is told of this one when that is there.
+            self.vllm_mode = rollout
+            self.vllm_generation = RolloutEngine(self, entry)
+            self.use_vllm, self._last_loaded_step = True, -1
         reward.stop_ids = frozenset(self.eos_token_ids)
         self.guard = ParityGuard(self)
         self.add_callback(self.guard)
+
+    def close(self) -> None:
+        if self.use_vllm:
+            self.vllm_generation.close()
 
     def measured(self) -> dict[str, Any]:
         rows = self.reward.rows
@@ -89,15 +124,14 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
         for row in rows:
             self.journal.write(ROLLOUTS, row.record(step))
         tokens = sum(row.length for row in rows)
-        scoring, self.reward.seconds = self.reward.seconds, 0.0
-        prepare, rollout = self.phases["prepare"], self.phases["rollout"]
+        rollout = self.phases["rollout"]
         phases = {
             "rollout": rollout,
-            "reward": scoring,
-            "reference": prepare - rollout - scoring,
-            "update": self.phases["update"] - prepare,
+            "reward": self.reward.seconds,
+            "reference": self.phases["reference"],
+            "update": self.phases["update"] - self.phases["prepare"],
         }
-        self.phases = dict.fromkeys(self.phases, 0.0)
+        self.reward.seconds, self.phases = 0.0, dict.fromkeys(self.phases, 0.0)
         return {
             **summary(rows, self.num_generations),
             "tokens_per_second": tokens / rollout if rollout else None,
@@ -115,9 +149,47 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
         with self._timed("prepare"):
             return super()._generate_and_score_completions(inputs)
 
-    def _generate_single_turn(self, *arguments: Any, **named: Any) -> Any:
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, *arguments: Any, **named: Any) -> Any:
         with self._timed("rollout"):
-            return super()._generate_single_turn(*arguments, **named)
+            if self.use_vllm:
+                return super()._generate_single_turn(prompt_ids, images, *arguments, **named)
+            rows = write(self, prompt_ids, [image for (image,) in images], limit=self.max_completion_length)
+            return [row.tokens for row in rows], None
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **fields: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """As TRL's, without computing what is padding in all rows of a micro-batch; 0 stands there."""
+        fields = {name: value for name, value in fields.items() if value is not None}
+        fields |= {"input_ids": input_ids, "attention_mask": attention_mask}
+        numbers, logs, entropies, losses = [], [], [], []
+        for rows, own, cut in micro_batches(fields, batch_size or len(input_ids)):
+            # Without gradients it is the reference model, or the policy before its first update.
+            with nullcontext() if torch.is_grad_enabled() else self._timed("reference"):
+                log, entropy, loss = super()._get_per_token_logps_and_entropies(
+                    model,
+                    logits_to_keep=logits_to_keep - cut,
+                    compute_entropy=compute_entropy,
+                    compute_aux_loss=compute_aux_loss,
+                    **own,
+                )
+            numbers.append(rows)
+            logs.append(F.pad(log, (0, cut)))
+            entropies += [] if entropy is None else [F.pad(entropy, (0, cut))]
+            losses += [] if loss is None else [loss]
+        return (
+            in_order(logs, numbers),
+            in_order(entropies, numbers) if entropies else None,
+            torch.stack(losses).mean() if losses else None,
+        )
 
     def _calculate_rewards(self, inputs: Any, *arguments: Any) -> Any:
         try:

@@ -8,17 +8,16 @@ tokens, picture tokens and log-probabilities of engine and trainer are held agai
 from __future__ import annotations
 
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback
 from trl.data_utils import apply_chat_template, prepare_multimodal_messages
-from trl.models import unwrap_model_for_generation
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.records import Size
+from gensegcli.train.rollouts import write
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -67,8 +66,8 @@ def check_parity(trainer: PolicyTrainer) -> Parity:
     images = [[row["image"]] for row in rows]
     prompts = [prepare_multimodal_messages(row["prompt"], images=own) for row, own in zip(rows, images, strict=True)]
     with _neutral(trainer), torch.no_grad():
-        prompt_ids, _, fields = trainer._tokenize_prompts(prompts)
-        engine_ids, completions, engine = _generate(trainer, prompt_ids, images, fields)
+        prompt_ids, _, _ = trainer._tokenize_prompts(prompts)
+        engine_ids, completions, engine = _generate(trainer, prompt_ids, images)
         inputs = _inputs(trainer, prompts, images)
         learned_from = [
             ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
@@ -100,7 +99,7 @@ def _of_different_sizes(trainer: PolicyTrainer) -> list[dict[str, Any]]:
 
 
 def _generate(
-    trainer: PolicyTrainer, prompt_ids: Any, images: Any, fields: dict[str, Any]
+    trainer: PolicyTrainer, prompt_ids: Any, images: Any
 ) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
     """Prompt ids as the engine had them, completions, and the engine's log-probabilities of their tokens."""
     if trainer.use_vllm:
@@ -111,51 +110,8 @@ def _generate(
         finally:
             trainer.vllm_generation.max_completion_length = limit
         return seen, completions, [[float("nan") if one[0] is None else one[0] for one in row] for row in logs]
-    return _generate_here(trainer, prompt_ids, fields)
-
-
-def _generate_here(
-    trainer: PolicyTrainer, prompt_ids: Sequence[Sequence[int]], fields: dict[str, Any]
-) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
-    """The same from transformers' `generate`, batched and left-padded as in training."""
-    device, pad = trainer.accelerator.device, trainer._tokenizer.pad_token_id
-    width = max(map(len, prompt_ids))
-
-    def padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-        return torch.tensor([[value] * (width - len(row)) + list(row) for row in rows], device=device)
-
-    inputs = {
-        name: value.to(device) if isinstance(value, torch.Tensor) else padded(value, 0)
-        for name, value in fields.items()
-    }
-    ids, mask = padded(prompt_ids, pad), padded([[1] * len(row) for row in prompt_ids], 0)
-    asked = copy(trainer.generation_config)
-    asked.update(max_new_tokens=TOKENS, return_dict_in_generate=True, output_logits=True)
-    with (
-        unwrap_model_for_generation(
-            trainer.model_wrapped,
-            trainer.accelerator,
-            generation_kwargs=trainer.generation_kwargs,
-            gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
-        ) as model,
-        trainer._dist.summon_full_params(trainer.model_wrapped, recurse=False),
-    ):
-        done = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            **inputs,
-            generation_config=asked,
-        )
-    written = done.sequences[:, width:]
-    logs = torch.stack(done.logits, dim=1).float().div(trainer.temperature).log_softmax(dim=-1)  # (P T vocabulary)
-    chosen = logs.gather(2, written[..., None]).squeeze(2)
-    ends = torch.tensor(trainer.eos_token_ids, device=device)
-    lengths = [
-        int(torch.isin(row, ends).int().argmax()) + 1 if torch.isin(row, ends).any() else len(row) for row in written
-    ]
-    completions = [row[:length].tolist() for row, length in zip(written, lengths, strict=True)]
-    seen = [row[own.bool()].tolist() for row, own in zip(done.sequences[:, :width], mask, strict=True)]
-    return seen, completions, [row[:length].tolist() for row, length in zip(chosen, lengths, strict=True)]
+    rows = write(trainer, prompt_ids, [image for (image,) in images], limit=TOKENS, logs=True)
+    return [[*row.head.ids, *row.tail] for row in rows], [row.tokens for row in rows], [row.logs or [] for row in rows]
 
 
 def _inputs(trainer: PolicyTrainer, prompts: Any, images: Any) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gensegcli.errors import GensegError
@@ -11,6 +12,8 @@ from gensegcli.policy.frame import fit_picture, input_size
 from gensegcli.policy.prompting import control_tokens, neutralise, prompt_length, render_prompt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from datasets import Dataset
     from PIL.Image import Image
     from transformers import ProcessorMixin
@@ -110,3 +113,12 @@ def picture_tokens(entry: PolicyEntry, size: Size) -> int:
     """How many tokens stand for a picture of `size` in a prompt."""
     width, height = input_size(entry, size)
     return width * height // entry.factor**2
+
+
+def one_token_a_picture(ids: Sequence[int], token: int) -> list[int]:
+    """A prompt with a single token in place of those of each picture.
+
+    >>> one_token_a_picture([1, 5, 5, 5, 2, 5, 5], token=5)
+    [1, 5, 2, 5]
+    """
+    return [one for before, one in pairwise([None, *ids]) if not before == one == token]

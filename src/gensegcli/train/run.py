@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import gensegcli
@@ -100,8 +101,6 @@ class Plan:
             GensegError: the sequences of a step cannot be dealt out to so many processes.
         """
         train = self.settings.settings.train
-        sequences = train.prompts_per_step * (train.num_generations if self.reward else 1)
-        passes = accumulation(sequences, micro_batch=train.micro_batch, processes=processes)
         return {
             "model": self.policy.id,
             "model_cached": self.policy.cached,
@@ -110,9 +109,9 @@ class Plan:
             "data": f"{self.data.name} ({self.data.path})",
             "samples": len(self.numbers),
             "steps": self.steps,
-            "sequences_per_step": sequences,
+            "sequences_per_step": self.sequences,
             "processes": processes,
-            "passes_per_step": passes,
+            "passes_per_step": self.passes(processes),
             "reward": None
             if self.reward is None
             else ", ".join(f"{k} × {v:g}" for k, v in self.reward.weights.items()),
@@ -120,6 +119,20 @@ class Plan:
             "segmenter": self.segmenter if self.reward and self.reward.needs_masks else None,
             "rollout": train.rollout if self.reward else None,
         }
+
+    @property
+    def sequences(self) -> int:
+        """Of each step."""
+        train = self.settings.settings.train
+        return train.prompts_per_step * (train.num_generations if self.reward else 1)
+
+    def passes(self, processes: int) -> int:
+        """Forward passes of each process behind one update.
+
+        Raises:
+            GensegError: the sequences of a step cannot be dealt out to so many processes.
+        """
+        return accumulation(self.sequences, micro_batch=self.settings.settings.train.micro_batch, processes=processes)
 
     @cached_property
     def numbers(self) -> list[int]:
@@ -203,17 +216,20 @@ def train(
     with ExitStack() as stack:
         if first:
             _open(stack, plan, folder, restart=restart)
-        done = checkpoints(folder)[-1:] or [0]
-        journal = Journal(folder, plan.passport(), after=done[0], writes=first, tell=on_step)
+        done = max(checkpoints(folder), default=0) if first else 0
+        journal = Journal(folder, plan.passport(), after=done, writes=first, tell=on_step)
         stack.callback(journal.close)
         stop = StopAfterStep(on_phase)
+        stack.callback(_part)
         try:
             with quiet_progress():
                 trainer = build(plan, folder, journal, on_phase=on_phase)
+            stack.callback(trainer.close)
             trainer.add_callback(stop)
-            on_phase(f"training from step {done[0] + 1} of {plan.steps}")
+            [done] = broadcast_object_list([done])  # the others may have looked too early
+            on_phase(f"training from step {done + 1} of {plan.steps}")
             with stop.listening():
-                trainer.train(resume_from_checkpoint=str(checkpoint_folder(folder, done[0])) if done[0] else None)
+                trainer.train(resume_from_checkpoint=str(checkpoint_folder(folder, done)) if done else None)
         except torch.OutOfMemoryError as error:
             raise _out_of_memory(error, plan.settings.settings) from error
         state = trainer.state
@@ -232,7 +248,7 @@ def build(
     train = settings.train
     policy = plan.policy.fetch()
     assert policy.path is not None
-    device = choose_device(settings.model.device)
+    device = _own_device(settings.model.device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     samples = Samples(plan.data)
     on_phase(f"loading {policy.id}")
@@ -269,6 +285,8 @@ def build(
             entry=policy.entry,
             reward=RewardFunction(scorer, processor.tokenizer, ()),
             most_tokens=train.max_prompt_tokens,
+            rollout_rows=settings.model.batch_size,
+            rollout=train.rollout,
             **shared,
         )
     trainer.begin(journal)
@@ -291,6 +309,28 @@ def _open(stack: ExitStack, plan: Plan, folder: Path, *, restart: bool) -> None:
     run.describe({"verb": "train", "settings": settings, "genseg": gensegcli.__version__})
     run.pin({"model": plan.policy.id, "model_revision": plan.policy.revision})
     forget_unfinished(folder)
+
+
+def _own_device(name: str) -> torch.device:
+    """Of several processes on a machine, each has a GPU of its own."""
+    device = choose_device(name)
+    if device.type != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= there:
+        raise GensegError(
+            f"process {number + 1} of this machine has no GPU: there {'is' if there == 1 else 'are'} {there}",
+            hint=f"--nproc {there}",
+            code=ExitCode.ENVIRONMENT,
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def _part() -> None:
+    """End the group of processes, if there is one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _segmenter(plan: Plan, device: torch.device, on_phase: Callable[[str], object]) -> Segmenter:
@@ -327,6 +367,8 @@ def _out_of_memory(error: Exception, settings: Settings) -> GensegError:
         knobs.append("--lora")
     if settings.train.rollout == "colocate":
         knobs.append("a smaller train.rollout_memory")
+    elif settings.train.rollout == "transformers":
+        knobs.append("--set model.batch_size=8 (completions written at a time)")
     knobs += [
         "more processes (--nproc)",
         "reward.device=cpu",
