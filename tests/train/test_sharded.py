@@ -16,12 +16,13 @@ import torch
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers import AutoModelForImageTextToText, TrainingArguments
 
 import gensegcli
 from gensegcli.cli.launch import launch
 from gensegcli.cli.train_run import Processes, Task, run
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.train.arguments import grpo_arguments
+from gensegcli.train.arguments import _sharding
 from gensegcli.train.run import train
 from gensegcli.train.runs import METRICS, ROLLOUTS, checkpoints, read_steps
 from tests.checkpoints import BUILDERS
@@ -210,12 +211,11 @@ def test_what_cannot_be_dealt_out_is_told_before_a_process_starts(small: Small, 
 
 
 @pytest.mark.parametrize("family", BUILDERS)
-def test_the_arguments_shard_every_layer(family: str, small: Small, tmp_path: Path) -> None:
-    from transformers import AutoModelForImageTextToText
-
-    settings = small("train.micro_batch=2", "train.precision=bf16", "train.gradient_checkpointing=true").settings
-    arguments = grpo_arguments(settings, tmp_path, device=torch.device("cpu"), world=2)
-    assert arguments.gradient_checkpointing is False, "FSDP's own is on; both would be refused"
+def test_every_layer_is_sharded_by_itself(family: str, tmp_path: Path) -> None:
+    own = _sharding(torch.device("cuda"), checkpointing=True)
+    assert own["gradient_checkpointing"] is False, "FSDP's own is on; both would be refused"
+    given = {"fsdp": own["fsdp"], "fsdp_config": own["fsdp_config"]}
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[], **given)
     plugin = FullyShardedDataParallelPlugin(**arguments.fsdp_plugin_args)
     assert (plugin.fsdp_version, plugin.reshard_after_forward, plugin.activation_checkpointing) == (2, True, True)
     assert not plugin.cpu_ram_efficient_loading
