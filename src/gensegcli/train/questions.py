@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from gensegcli.errors import GensegError
@@ -121,4 +120,4 @@ def one_token_a_picture(ids: Sequence[int], token: int) -> list[int]:
     >>> one_token_a_picture([1, 5, 5, 5, 2, 5, 5], token=5)
     [1, 5, 2, 5]
     """
-    return [one for before, one in pairwise([None, *ids]) if not before == one == token]
+    return [one for i, one in enumerate(ids) if one != token or i == 0 or ids[i - 1] != token]

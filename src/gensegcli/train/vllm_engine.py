@@ -18,6 +18,7 @@ from trl.trainer.utils import ensure_master_addr_port
 from vllm import LLM
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 from vllm.platforms import current_platform
+from vllm.utils.network_utils import get_open_port
 
 from gensegcli.download import public_form
 from gensegcli.errors import ExitCode, GensegError
@@ -117,8 +118,8 @@ class RolloutEngine(VLLMGeneration):
         os.environ["RANK"], os.environ["LOCAL_RANK"] = str(rank), str(self.accelerator.local_process_index)
         os.environ["WORLD_SIZE"] = str(self.accelerator.num_processes)
         if self.accelerator.num_processes == 1:
-            # accelerate puts a fixed one there, which a second run on this machine would find taken.
-            os.environ["MASTER_PORT"] = "auto"
+            # accelerate puts a fixed one there, and TRL tries it first: a second run on this machine would find it taken.
+            os.environ["MASTER_PORT"] = str(get_open_port())
         ensure_master_addr_port()
         try:
             self.llm = LLM(
