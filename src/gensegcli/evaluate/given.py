@@ -321,7 +321,7 @@ def _mask(source: Any, size: Size) -> Rle:
     colours = np.asarray(picture)
     values = colours[..., 0]
     if (colours != values[..., None]).any():  # palettes give each object its colour, and black to what is none
-        return rle.encode(colours.any(axis=2))
+        return rle.encode(colours.max(axis=2) > 0)
     return rle.encode(values > (0 if values.max(initial=0) <= 1 else _DARK))
 
 
