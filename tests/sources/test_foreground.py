@@ -53,5 +53,5 @@ def test_brighter_than_127_is_foreground(root: Path) -> None:
 def test_what_was_looked_for(root: Path) -> None:
     with pytest.raises(GensegError, match=r"looked for .*none/im"):
         read_foreground(root, dataset="d", split="train", folders={"train": [("none/im", "none/gt")]}, query="q")
-    with pytest.raises(GensegError, match="unknown split of d 'val'"):
+    with pytest.raises(GensegError, match="has no split 'val'"):
         read_foreground(root, dataset="d", split="val", folders=FOLDERS, query="q")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.errors import ExitCode, GensegError
 from gensegcli.images import SUFFIXES, read_image
 from gensegcli.sources.places import first_folder
 from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, RawTarget, Sentence, SizeMismatchError
@@ -62,7 +62,7 @@ def read_foreground(
         GensegError: no such split; neither of the folder pairs is there, or the folder holds no pictures.
     """
     if split not in folders:
-        raise unknown_name(f"split of {dataset}", split, folders)
+        raise GensegError(f"{dataset} has no split {split!r}", hint=f"known: {', '.join(folders)}")
     pairs = {pair[0]: pair[1] for pair in folders[split]}
     pictures = first_folder(root, pairs, what=f"{dataset} {split}", hint=hint)
     masks = first_folder(root, [pairs[pictures.relative_to(root).as_posix()]], what=f"masks of {dataset}", hint=hint)
