@@ -221,10 +221,12 @@ def check(
     """Verify a prepared set against its card: digests, counts, pictures, masks, points."""
     import orjson
 
+    from gensegcli.cli.progress import progress
     from gensegcli.errors import ExitCode
     from gensegcli.prep.check import check as verify
 
-    found = verify(folder)
+    with progress(None, "samples") as shown:
+        found = verify(folder, shown.reach)
     if json:
         value = {"samples": found.tally.samples, "problems": found.number, "first": found.problems}
         sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
