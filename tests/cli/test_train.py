@@ -40,7 +40,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(genseg: Callable[..., Any]
     shown = " ".join(result.stdout.split())
     assert "steps 6 " in shown
     assert "reward think_format × 1, answer_format × 1, accuracy × 1, non_repetition × 1, mask_iou × 5" in shown
-    assert "train.lr 0.0001 preset demo" in shown
+    assert "train.lr 0.00003 preset demo" in shown
     plan = json.loads(
         genseg(*ARGUMENTS, "--dry-run", "--json", "--limit", "5", "--nproc", "2", "--set", "train.micro_batch=1").stdout
     )
@@ -83,7 +83,7 @@ def test_a_process_that_is_asked_to_end_saves_and_says_how_to_go_on(
     assert said[-1].endswith("saved: genseg train --resume run\n")
     refused = genseg("train", "--resume", "run", "--set", "train.lr=1")
     assert refused.exit_code == ExitCode.USAGE
-    assert "train.lr was 0.0001, is 1.0" in refused.stderr
+    assert "train.lr was 0.00003, is 1.0" in refused.stderr
     done = genseg("train", "--resume", "run", "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout) == {

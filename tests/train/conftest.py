@@ -23,6 +23,7 @@ SMALL = (
     "train.num_generations=2",
     "train.micro_batch=4",
     "train.max_response_tokens=48",
+    "train.lr=1e-4",
     "train.report_to=none",
     "train.warmup_steps=0",
     "train.save_steps=100",
