@@ -40,7 +40,7 @@ def test_a_dry_run_says_everything_and_writes_nothing(genseg: Callable[..., Any]
     shown = " ".join(result.stdout.split())
     assert "steps 6 " in shown
     assert "reward think_format × 1, answer_format × 1, accuracy × 1, non_repetition × 1, mask_iou × 5" in shown
-    assert "train.lr 0.00003 preset demo" in shown
+    assert "train.lr 3e-05 preset demo" in shown
     plan = json.loads(
         genseg(*ARGUMENTS, "--dry-run", "--json", "--limit", "5", "--nproc", "2", "--set", "train.micro_batch=1").stdout
     )
