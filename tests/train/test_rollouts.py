@@ -9,10 +9,16 @@ import torch
 from trl import GRPOTrainer
 from trl.data_utils import prepare_multimodal_messages
 
+from gensegcli.config import resolve
 from gensegcli.train.guard import _inputs, _of_different_sizes
 from gensegcli.train.rollouts import write
+from gensegcli.train.run import Plan, build
+from gensegcli.train.trainer import Journal
+from tests.train.conftest import SMALL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gensegcli.policy.decoding import Row
     from gensegcli.train.grpo import PolicyTrainer
 
@@ -57,6 +63,31 @@ def test_what_is_drawn_does_not_depend_on_how_many_are_written_at_a_time(trainer
         assert [row.tokens for row in _written(trainer)] == together
     finally:
         trainer.rollout_rows = None
+
+
+def test_a_picture_token_is_never_written(trainer: PolicyTrainer) -> None:
+    token = trainer._image_pad_token_id
+
+    def wish_for_it(_model: Any, _given: Any, output: Any) -> None:
+        output.logits[..., token] = 1e4
+
+    hook = trainer.model.register_forward_hook(wish_for_it)
+    try:
+        rows = _written(trainer)
+    finally:
+        hook.remove()
+    assert all(token not in row.tokens for row in rows)
+
+
+def test_a_model_with_adapters_writes_in_the_number_format_in_which_it_learns(scenes: Path, tmp_path: Path) -> None:
+    settings = [f"train.data={scenes}", *SMALL, "train.lora=true", "train.lora_rank=4", "train.precision=bf16"]
+    plan = Plan.of(resolve(preset="demo", assignments=settings))
+    adapted: Any = build(plan, tmp_path, Journal(tmp_path, plan.passport(), writes=False))
+    formats = set()
+    layers = adapted.model.get_base_model().model.language_model.layers
+    layers[0].mlp.up_proj.register_forward_hook(lambda _layer, _given, output: formats.add(output.dtype))
+    _written(adapted, limit=3)
+    assert formats == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("size", [None, 5])

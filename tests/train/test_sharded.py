@@ -19,7 +19,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import AutoModelForImageTextToText, TrainingArguments
 
 import gensegcli
-from gensegcli.cli.launch import launch
+from gensegcli.cli.launch import REPORTS, launch
 from gensegcli.cli.train_run import Processes, Task, run
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.train.arguments import _sharding
@@ -199,6 +199,7 @@ def test_an_error_of_the_processes_is_told_once(
     told = capfd.readouterr().err
     assert "Traceback" not in told
     assert "error" not in told.lower(), "the launcher tells it"
+    assert REPORTS not in os.environ, "the folder of reports is gone"
 
 
 def test_what_cannot_be_dealt_out_is_told_before_a_process_starts(small: Small, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def launch(arguments: Sequence[str], *, nproc: int, nodes: int, rdzv: str | None
             if not signals:
                 _, failure = error.get_first_failure()
                 return _tell(_first(Path(reports)) or _silent_end(failure.exitcode))
+        finally:
+            del os.environ[REPORTS]
         return ExitCode.INTERRUPTED if signals or _first(Path(reports)) else ExitCode.DONE
 
 

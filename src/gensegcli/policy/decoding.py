@@ -120,6 +120,7 @@ class Decoder:
         stop_ids: tokens that end a completion.
         sampling: temperature and `top_p` count.
         size: most rows at a time.
+        never: tokens that are not written.
     """
 
     def __init__(
@@ -130,9 +131,10 @@ class Decoder:
         stop_ids: frozenset[int],
         sampling: Sampling,
         size: int,
+        never: Sequence[int] = (),
     ) -> None:
         self.model, self.read_pixels = model, read_pixels
-        self.stop_ids, self.sampling, self.size = stop_ids, sampling, size
+        self.stop_ids, self.sampling, self.size, self.never = stop_ids, sampling, size, list(never)
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> Iterator[Row]:
@@ -224,6 +226,7 @@ class Decoder:
 
     def _write(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
         """Give every row its next token."""
+        logits[:, self.never] = float("-inf")
         if self.sampling.temperature == 0:
             chosen = logits.argmax(dim=-1)
         else:

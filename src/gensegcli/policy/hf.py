@@ -69,7 +69,7 @@ class TransformersPolicy:
             attn_implementation=choose_attention(options.attention, self.device, self.dtype),
         )
         self.model.to(self.device).eval()
-        self.stop_ids = _stop_ids(self.model.generation_config, self.processor.tokenizer)
+        self.stop_ids = stop_ids(self.model.generation_config, self.processor.tokenizer)
         self.context: int = self.model.config.get_text_config().max_position_embeddings
 
     def generate(self, questions: Sequence[Question], sampling: Sampling) -> list[list[Completion]]:
@@ -218,7 +218,7 @@ def choose_attention(name: str, device: torch.device, dtype: torch.dtype) -> str
     return name
 
 
-def _stop_ids(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def stop_ids(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every token that ends a completion: what the checkpoint's generation_config and its tokenizer say."""
     stated = config.eos_token_id
     ids = [stated] if isinstance(stated, int) else list(stated or [])

@@ -68,18 +68,26 @@ def grpo_arguments(settings: Settings, run: Path, *, device: torch.device, world
         temperature=train.temperature,
         top_p=train.top_p,
         top_k=0,
+        min_p=None,
         repetition_penalty=1.0,
         beta=train.beta,
         # The plain k3 of the paper: TRL would by default weigh it by the probability ratio.
         use_bias_correction_kl=False,
         epsilon=train.epsilon,
         epsilon_high=train.epsilon_high,
+        delta=None,  # no further bound on the ratio where the advantage is negative
         num_iterations=1,
         loss_type=train.loss_type,
         scale_rewards=train.scale_rewards,
+        multi_objective_aggregation="sum_then_normalize",
         importance_sampling_level="token",
+        off_policy_mask_threshold=None,
         entropy_coef=train.entropy_coef,
+        use_adaptive_entropy=False,
+        top_entropy_quantile=1.0,  # every token teaches
         mask_truncated_completions=False,
+        disable_dropout=True,
+        sync_ref_model=False,
         # The order of the samples is `data.training_order`.
         shuffle_dataset=False,
         log_completions=False,
@@ -98,6 +106,11 @@ def sft_arguments(settings: Settings, run: Path, *, device: torch.device, world:
         max_length=None,
         packing=False,
         completion_only_loss=True,
+        loss_type="nll",
+        # Of all tokens of a step, wherever they are.
+        average_tokens_across_devices=True,
+        neftune_noise_alpha=None,
+        label_smoothing_factor=0.0,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
 

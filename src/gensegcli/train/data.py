@@ -110,7 +110,7 @@ def training_order(count: int, *, epochs: float, per_step: int, seed: int) -> li
     """Numbers of the samples in the order of training: a new permutation for each epoch, cut to whole steps.
 
     It depends on nothing else, so a resumed run and one on other machines see the same samples in the same steps. A
-    last step that is not full is completed from the beginning of the order.
+    last step that is not full is completed from the next permutation.
 
     >>> training_order(4, epochs=1.5, per_step=2, seed=0) == training_order(4, epochs=3, per_step=2, seed=0)[:6]
     True

@@ -39,14 +39,15 @@ class RewardFunction:
     """What TRL calls once for every generation, on every process with that process's rollouts.
 
     Attributes:
+        stop_ids: tokens that end a completion.
         rows: of the last call, of all processes, groups together.
+        seconds: spent since the last step was told.
     """
 
     __name__ = "reward"
 
-    def __init__(self, scorer: Scorer, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int]) -> None:
-        self.scorer, self.tokenizer = scorer, tokenizer
-        self.stop_ids = frozenset(stop_ids)
+    def __init__(self, scorer: Scorer, tokenizer: PreTrainedTokenizerBase, stop_ids: frozenset[int]) -> None:
+        self.scorer, self.tokenizer, self.stop_ids = scorer, tokenizer, stop_ids
         self.rows: list[Row] = []
         self.seconds = 0.0
 
@@ -110,7 +111,6 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
             self.vllm_mode = rollout
             self.vllm_generation = RolloutEngine(self, entry)
             self.use_vllm, self._last_loaded_step = True, -1
-        reward.stop_ids = frozenset(self.eos_token_ids)
         self.guard = ParityGuard(self)
         self.add_callback(self.guard)
 

@@ -7,6 +7,7 @@ tokens, picture tokens and log-probabilities of engine and trainer are held agai
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,10 +51,9 @@ class ParityGuard(TrainerCallback):
 
     def __init__(self, trainer: PolicyTrainer) -> None:
         self.trainer = trainer
-        self.parity: Parity | None = None
 
     def on_train_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-        self.parity = check_parity(self.trainer)
+        check_parity(self.trainer)
 
 
 def check_parity(trainer: PolicyTrainer) -> Parity:
@@ -172,3 +172,4 @@ def _neutral(trainer: PolicyTrainer) -> Generator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
     trainer.phases = dict.fromkeys(trainer.phases, 0.0)
+    trainer._step_began = time.perf_counter()

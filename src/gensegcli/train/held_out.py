@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from gensegcli.evaluate.data import choose
 from gensegcli.evaluate.run import evaluate_policy
 from gensegcli.pipeline import Pipeline
-from gensegcli.policy.hf import TransformersPolicy
+from gensegcli.policy.hf import TransformersPolicy, stop_ids
 from gensegcli.records import PromptMode, Sampling
 from gensegcli.train.rollouts import plain
 from gensegcli.train.sharding import gathered
@@ -45,7 +45,7 @@ class LivePolicy(TransformersPolicy):
         self.processor = trainer.processing_class
         self.device = trainer.accelerator.device
         self.dtype = torch.float32
-        self.stop_ids = frozenset(trainer.eos_token_ids)
+        self.stop_ids = stop_ids(trainer.model.generation_config, self.processor.tokenizer)
         self.context = trainer.model.config.get_text_config().max_position_embeddings
 
     @property

@@ -43,17 +43,16 @@ class StopAfterStep(TrainerCallback):
         self.asked = True
         self.tell("stopping after this step; Ctrl-C again stops at once and loses it")
 
-    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
-        if self._anywhere():
+    def on_step_end(self, args: Any, _state: Any, control: Any, **_: Any) -> None:
+        if self._anywhere(args.device):
             self.stopped = True
             control.should_save = True
             control.should_training_stop = True
 
-    def _anywhere(self) -> bool:
+    def _anywhere(self, device: torch.device) -> bool:
         """All processes must end after the same step, or those that go on wait for ever."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return self.asked
-        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
         flag = torch.tensor(int(self.asked), device=device)
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
         return bool(flag.item())

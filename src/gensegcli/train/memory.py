@@ -54,20 +54,23 @@ def estimate(plan: Plan, processes: int) -> Memory:
     """Weights, gradients, optimiser, reference, activations, KV cache and segmenter of each process.
 
     Weights that are learned, their gradients and the optimiser are fp32 and sharded; activations are those of one
-    micro-batch at the longest prompt and response. An estimate: within a quarter of what is measured, not a promise.
+    micro-batch at the longest prompt and response. An estimate, not a promise.
     """
     settings = plan.settings.settings
     train = settings.train
     device = choose_device(settings.model.device)
     half = mixed_precision(train, device)
     width = 2 if half else 4
-    shards = processes if device.type == "cuda" else 1
     config, count = _architecture(plan)
     learned = count if not train.lora else count * min(1.0, train.lora_rank / 512)
-    parts = {"weights": 4 * count / shards, "gradients": 4 * learned / shards, "optimiser": 8 * learned / shards}
+    parts = {
+        "weights": 4 * count / processes,
+        "gradients": 4 * learned / processes,
+        "optimiser": 8 * learned / processes,
+    }
     grpo = plan.reward is not None
     if grpo and train.beta and not train.lora:
-        parts["reference model"] = width * count / shards
+        parts["reference model"] = width * count / processes
     notes = []
     if config is None:
         notes.append(
@@ -80,17 +83,18 @@ def estimate(plan: Plan, processes: int) -> Memory:
         layer = tokens * text.hidden_size * _LIVE_IN_LAYER * width
         kept = tokens * text.hidden_size * width * text.num_hidden_layers + layer
         parts["activations"] = train.micro_batch * (kept if checkpointing else layer * text.num_hidden_layers)
-        if shards > 1:
+        if processes > 1:
             parts["one layer gathered"] = 2 * width * count / text.num_hidden_layers
         if grpo and train.rollout == "transformers":
             rows = train.prompts_per_step * train.num_generations / processes
+            rows = min(rows, settings.model.batch_size or rows)
             head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
             parts["KV cache of rollouts"] = (
                 rows * tokens * text.num_hidden_layers * 2 * text.num_key_value_heads * head * width
             )
-            if shards > 1:
+            if processes > 1:
                 parts["weights gathered for rollouts"] = width * count
-        elif shards > 1 and "reference model" in parts:
+        elif processes > 1 and "reference model" in parts:
             parts["reference model gathered"] = width * count
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     if grpo and train.rollout == "colocate":
@@ -112,7 +116,7 @@ def _advice(plan: Plan, memory: Memory, processes: int) -> list[str]:
     largest = max(memory.parts, key=lambda name: memory.parts[name])
     knobs = {
         "activations": f"--set train.micro_batch={max(1, train.micro_batch // 2)}",
-        "KV cache of rollouts": "--rollout colocate, or a smaller train.max_response_tokens",
+        "KV cache of rollouts": "--set model.batch_size=8 (completions written at a time), or --rollout colocate",
         "vLLM": "a smaller train.rollout_memory",
         "segmenter": "--set reward.device=cpu",
     }

@@ -61,10 +61,19 @@ def write(
             trainer.accelerator,
             gradient_checkpointing_kwargs=trainer.args.gradient_checkpointing_kwargs,
         ) as model,
+        # The prepared model does so by itself, but what holds adapters is inside of it.
+        trainer.accelerator.autocast(),
         gathered(model),
     ):
-        size = trainer.rollout_rows or len(rows)
-        decoder = Decoder(plain(model), read_pixels, stop_ids=trainer.reward.stop_ids, sampling=sampling, size=size)
+        decoder = Decoder(
+            plain(model),
+            read_pixels,
+            stop_ids=trainer.reward.stop_ids,
+            sampling=sampling,
+            size=trainer.rollout_rows or len(rows),
+            # A picture token in a completion would be one without a picture, and the next forward pass would fail.
+            never=[trainer._image_pad_token_id],
+        )
         for _ in decoder.run(rows):
             pass  # rows are filled in place
     return rows

@@ -18,7 +18,7 @@ from gensegcli.dialects import get_dialect
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.evaluate.data import open_set
 from gensegcli.models import resolve_policy, resolve_segmenter
-from gensegcli.policy.hf import choose_attention, choose_device
+from gensegcli.policy.hf import choose_attention, choose_device, stop_ids
 from gensegcli.policy.prompting import checked_processor
 from gensegcli.pretrained import load_processor, load_weights, quiet_progress
 from gensegcli.records import PromptMode
@@ -265,6 +265,8 @@ def build(
     rows = {"most_tokens": train.max_prompt_tokens, "keep": 4 * train.prompts_per_step}
     asked = (samples, plan.dialect, policy.entry, processor)
     shared = {"model": model, "processing_class": processor, "peft_config": _adapters(settings)}
+    wants_masks = train.eval_data is not None or (plan.reward is not None and plan.reward.needs_masks)
+    segmenter = _segmenter(plan, device, on_phase) if wants_masks else None
     if plan.reward is None:
         from gensegcli.train.sft import Demonstrations, DemonstrationTrainer
 
@@ -276,14 +278,13 @@ def build(
     else:
         from gensegcli.train.grpo import PolicyTrainer, RewardFunction
 
-        segmenter = _segmenter(plan, device, on_phase) if plan.reward.needs_masks else None
         mode = PromptMode(settings.predict.mode)
         scorer = Scorer(plan.reward, plan.dialect, policy.entry, segmenter, mode=mode)
         trainer = PolicyTrainer(
             args=grpo_arguments(settings, folder, device=device, world=world),
             train_dataset=Questions(*asked, **rows).dataset(plan.order()),
             entry=policy.entry,
-            reward=RewardFunction(scorer, processor.tokenizer, ()),
+            reward=RewardFunction(scorer, processor.tokenizer, stop_ids(model.generation_config, processor.tokenizer)),
             most_tokens=train.max_prompt_tokens,
             rollout_rows=settings.model.batch_size,
             rollout=train.rollout,
@@ -293,7 +294,7 @@ def build(
     if train.eval_data is not None:
         from gensegcli.train.held_out import HeldOut
 
-        segmenter = _segmenter(plan, device, on_phase)
+        assert segmenter is not None
         held_out = open_set(Path(train.eval_data))
         trainer.add_callback(
             HeldOut(trainer, held_out, settings, dialect=plan.dialect, entry=policy.entry, segmenter=segmenter)

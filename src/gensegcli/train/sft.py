@@ -81,11 +81,6 @@ def teachable(data: EvalSet) -> list[int]:
 class DemonstrationTrainer(RunTrainer, SFTTrainer):
     """`SFTTrainer` that keeps to our order of the samples and writes our files."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        stated = self.model.generation_config.eos_token_id
-        self.eos_token_ids = stated if isinstance(stated, list) else [stated]
-
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 

@@ -93,12 +93,10 @@ class RunTrainer:
     Attributes:
         journal: files of the run.
         held_out: what an evaluation after this step found.
-        eos_token_ids: tokens that end a completion.
     """
 
     journal: Journal
     held_out: dict[str, float | None]
-    eos_token_ids: list[int]
 
     def begin(self, journal: Journal) -> None:
         """Give the trainer its files, and take it the habit of printing."""
@@ -131,7 +129,8 @@ class RunTrainer:
         self.held_out = {}
         now = time.perf_counter()
         if "phases" in own:
-            own["phases"]["other"] = now - self._step_began - sum(own["phases"].values())
+            known = sum(own["phases"].values()) + own.get("held_out_seconds", 0.0)
+            own["phases"]["other"] = now - self._step_began - known
         logs.update(_flat(own))
         super().log(logs, start_time)
         row = {
