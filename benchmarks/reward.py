@@ -101,7 +101,7 @@ def prompts(samples: list[Sample], texts: list[str]) -> list[list[MaskPrompt]]:
 
 def measure(model: str, device: str | None, size: Size, rounds: int) -> tuple[dict[str, float], Sam2Segmenter]:
     """Median seconds of each way; interleaved, after one unmeasured round."""
-    segmenter = build(model, device)
+    segmenter, _ = build(model, device)
     scorer = Scorer(Reward(IN_THE_LOOP), DIALECT, policy_entry("x", "x", "qwen3_vl"), segmenter)
     samples, texts = task(size)
     together, alone = (way(scorer, segmenter, samples, texts) for way in (ours, ancestors))
