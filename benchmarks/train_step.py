@@ -80,6 +80,7 @@ def main() -> None:
         changes = (
             *(f"train.data={data}", f"train.prompts_per_step={asked.prompts}", "train.report_to=none"),
             *(f"train.num_generations={asked.generations}", "model.device=cpu", "train.save_steps=1000"),
+            f"train.micro_batch={min(8, asked.prompts * asked.generations)}",
         )
         plan = Plan.of(resolve(preset="demo", assignments=changes))
         for turn in range(2):
