@@ -155,7 +155,10 @@ def test_a_reward_that_is_no_number_stops_before_the_update(
     monkeypatch.setitem(compose.TERMS, "accuracy", Term(lambda _: float("nan"), 0, 3))
     with pytest.raises(GensegError, match="step 1: reward term accuracy is nan for sample"):
         train(Plan.of(small(), limit=2), tmp_path)
-    assert json.loads((tmp_path / "offending.json").read_text())["step"] == 1
+    saved = json.loads((tmp_path / "offending.json").read_text())
+    assert saved["step"] == 1
+    assert len(saved["facts"]) == 4
+    assert all("<think>" in fact["text"] and fact["query"] for fact in saved["facts"])
     assert not (tmp_path / METRICS).exists()
     assert checkpoints(tmp_path) == []
 

@@ -191,12 +191,15 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
             torch.stack(losses).mean() if losses else None,
         )
 
-    def _calculate_rewards(self, inputs: Any, *arguments: Any) -> Any:
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> Any:
         try:
-            return super()._calculate_rewards(inputs, *arguments)
+            return super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         except NotFiniteError as error:
-            samples = {row["sample"].id: row["sample"].query for row in inputs}
-            raise self.journal.offending(self.state.global_step + 1, str(error), samples) from error
+            facts = [
+                {"id": row["sample"].id, "query": row["sample"].query, "text": self._tokenizer.decode(ids)}
+                for row, ids in zip(inputs, completion_ids, strict=True)
+            ]
+            raise self.journal.offending(self.state.global_step + 1, str(error), facts) from error
 
     def _tokenize_prompts(self, prompts: Any) -> Any:
         prompt_ids, images, fields = super()._tokenize_prompts(prompts)
