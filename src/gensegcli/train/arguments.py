@@ -48,6 +48,7 @@ def grpo_arguments(settings: Settings, run: Path, *, device: torch.device, world
     sequences = train.prompts_per_step * train.num_generations
     vllm: dict[str, Any] = {}
     if train.rollout != "transformers":
+        _vllm_can(train, world)
         vllm = {
             "vllm_mode": train.rollout,
             "vllm_gpu_memory_utilization": train.rollout_memory,
@@ -95,6 +96,25 @@ def grpo_arguments(settings: Settings, run: Path, *, device: torch.device, world
         model_init_kwargs={"dtype": "bfloat16"} if mixed_precision(train, device) else None,
         **vllm,
     )
+
+
+def _vllm_can(train: TrainSettings, world: int) -> None:
+    """Refuse what would train on wrong numbers.
+
+    Raises:
+        GensegError: with the setting to change.
+    """
+    if train.top_p < 1:
+        raise GensegError(
+            f"train.top_p={train.top_p:g} with --rollout {train.rollout}: vLLM's probabilities are then those of the "
+            "nucleus, the trainer's those of all tokens, and their ratio corrects nothing",
+            hint="train.top_p=1, or --rollout transformers",
+        )
+    if train.lora and world > 1:
+        raise GensegError(
+            f"--lora with --rollout {train.rollout} on {world} processes: nothing shows that vLLM gets the right weights",
+            hint="--rollout transformers, --no-lora, or one process",
+        )
 
 
 def sft_arguments(settings: Settings, run: Path, *, device: torch.device, world: int) -> SFTConfig:

@@ -1,0 +1,66 @@
+"""From settings to TRL's arguments: what is named, what is dealt out, what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from gensegcli.config import resolve
+from gensegcli.errors import ExitCode, GensegError
+from gensegcli.train.arguments import accumulation, grpo_arguments
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trl import GRPOConfig
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def made(tmp_path: Path, *assignments: str, preset: str = "genseg-r1-4b", world: int = 1) -> GRPOConfig:
+    settings = resolve(preset=preset, assignments=["train.report_to=none", *assignments]).settings
+    return grpo_arguments(settings, tmp_path, device=CPU, world=world)
+
+
+@pytest.mark.parametrize("preset", ["genseg-r1-4b", "genseg-r1-8b", "genseg-r1-g", "genseg-r1-g-noneg"])
+def test_the_numbers_of_the_papers_table(tmp_path: Path, preset: str) -> None:
+    found = made(tmp_path, preset=preset)
+    assert (found.learning_rate, found.weight_decay, found.max_grad_norm) == (1e-6, 1e-2, 1.0)
+    assert (found.beta, found.epsilon, found.num_generations, found.temperature) == (5e-3, 0.2, 8, 1.0)
+    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (2, 32)
+    assert found.generation_batch_size == 64, "eight prompts with eight completions"
+    assert (found.max_completion_length, found.num_iterations, found.num_train_epochs) == (1500, 1, 1)
+    assert (found.loss_type, found.scale_rewards, str(found.lr_scheduler_type)) == (
+        "grpo",
+        "group",
+        "SchedulerType.CONSTANT_WITH_WARMUP",
+    )
+
+
+def test_sequences_are_dealt_out_evenly() -> None:
+    assert accumulation(64, micro_batch=2, processes=4) == 8
+    with pytest.raises(GensegError) as caught:
+        accumulation(64, micro_batch=3, processes=4)
+    assert caught.value.hint == "--set train.micro_batch=2"
+    with pytest.raises(GensegError, match="64 sequences of a step cannot be dealt out to 3 processes"):
+        accumulation(64, micro_batch=2, processes=3)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "world", "message"),
+    [
+        (("train.top_p=0.9",), 1, "top_p=0.9 with --rollout colocate"),
+        (("train.lora=true",), 2, "--lora with --rollout colocate on 2 processes"),
+    ],
+)
+def test_what_vllm_cannot_do_right_is_refused(
+    tmp_path: Path, assignments: tuple[str, ...], world: int, message: str
+) -> None:
+    with pytest.raises(GensegError, match=message) as caught:
+        made(tmp_path, "train.rollout=colocate", *assignments, world=world)
+    assert caught.value.code == ExitCode.USAGE
+    assert "--rollout transformers" in caught.value.hint
+    assert made(tmp_path, *assignments).top_p <= 1, "nothing of the kind with the trainer's own rollouts"
