@@ -41,6 +41,11 @@ demo: $(VENV)/.demo ## install, find things in an example picture with the bundl
 test: $(VENV)/.test lint types ## install, then lint, types and every test
 	$(BIN)/python -m pytest
 
+.PHONY: install
+install: $(VENV)/.demo ## add extras to .venv, as tested: make install EXTRAS=train,sam2
+	$(UV) pip install --quiet --python $(BIN)/python --constraint requirements/test.txt \
+		--override requirements/overrides.txt --editable ".[$(EXTRAS)]"
+
 .PHONY: lint
 lint: $(VENV)/.test ## ruff: rules and format
 	$(BIN)/ruff check .

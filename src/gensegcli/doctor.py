@@ -84,6 +84,7 @@ def examine() -> Report:
         _default(),
         *(Check(f"backend {s.name}", s.ready, s.detail, s.cure) for s in backends.values()),
         _sam2_meta(),
+        _train(),
         _device(),
         _hub(),
         _cache(),
@@ -136,6 +137,14 @@ def _sam2_meta() -> Check:
     if importlib.util.find_spec("sam2") is None:
         return Check("segmenter sam2-meta", False, "not installed: sam2 (optional)", "pip install '.[sam2]'")
     return Check("segmenter sam2-meta", True, f"sam2 {version('sam2')}")
+
+
+def _train() -> Check:
+    missing = [name for name in ("torch", "trl", "datasets", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        cure = "pip install '.[train]', or in a checkout: make install EXTRAS=train"
+        return Check("train", False, f"not installed: {', '.join(missing)} (optional)", cure)
+    return Check("train", True, f"trl {version('trl')}; genseg train")
 
 
 def _device() -> Check:

@@ -97,7 +97,17 @@ def test_scenes_are_those_that_the_miniature_is_taught(tmp_path: Path) -> None:
     assert check(tmp_path / "out").number == 0
     for ours, theirs in zip(read_prepared(tmp_path / "out"), samples(30, seed=5), strict=True):
         assert (ours.image, ours.query, ours.size) == (theirs.image, theirs.query, theirs.size)
+        assert ours.think == theirs.think
         assert [(t.box, t.points, t.mask) for t in ours.targets] == [(t.box, t.points, t.mask) for t in theirs.targets]
+
+
+def test_scenes_of_another_split_are_others(tmp_path: Path) -> None:
+    pictures = {}
+    for split in ("train", "val"):
+        wanted = recipe(name="scenes", split=split, changes={"source.n": 20})
+        prepare(wanted, read_raw(wanted, Inputs(tmp_path)), tmp_path / split)
+        pictures[split] = {sample.image for sample in read_prepared(tmp_path / split)}
+    assert not pictures["train"] & pictures["val"]
 
 
 def test_a_hub_set_without_masks(tmp_path: Path) -> None:

@@ -25,13 +25,28 @@ if TYPE_CHECKING:
 
 def test_a_demonstration_is_the_truth_in_the_strict_form(scenes: Path) -> None:
     dialect = get_dialect("genseg-neg")
-    for sample in read_prepared(scenes):
-        answer = demonstration(sample)
+    assert dialect.asks_negatives
+    for sample in (replace(one, think=None) for one in read_prepared(scenes)):
+        answer = demonstration(sample, negatives=True)
         assert dialect.read(dialect.render(answer), strict=True) == answer
         assert [one.box for one in answer.instances] == [target.box for target in sample.targets]
         assert answer.think is not None
         assert sample.query in answer.think
         assert ("Nothing" in answer.think) == sample.no_target
+
+
+def test_background_points_are_shown_to_those_who_were_asked_for_them(scenes: Path) -> None:
+    sample = next(one for one in read_prepared(scenes) if one.targets and one.targets[0].negatives)
+    assert demonstration(sample, negatives=True).instances[0].negatives
+    assert not demonstration(sample).instances[0].negatives
+    assert not any(get_dialect(name).asks_negatives for name in ("genseg", "genseg-pixels", "genseg-mini", "seg-zero"))
+
+
+def test_scenes_come_with_the_thoughts_that_the_miniature_has(scenes: Path) -> None:
+    for sample in read_prepared(scenes):
+        think = demonstration(sample).think or ""
+        assert think.startswith("I see ")
+        assert ("Match: none." in think) == sample.no_target
 
 
 def test_a_think_text_of_the_data_is_kept_without_tags(scenes: Path) -> None:
@@ -66,7 +81,7 @@ def test_objects_that_no_answer_can_show_are_left_out(scenes: Path, monkeypatch:
 
 
 def test_an_answer_without_objects_abstains(scenes: Path) -> None:
-    sample = replace(next(read_prepared(scenes)), targets=())
+    sample = replace(next(read_prepared(scenes)), targets=(), think=None)
     assert demonstration(sample) == Answer((), f"Nothing in the picture matches: {sample.query}.")
     single = replace(sample, targets=(Target(GridBox(1, 2, 3, 4), (GridPoint(2, 3), GridPoint(2, 2)), None),))
     assert "One object in the picture match" in (demonstration(single).think or "")

@@ -65,7 +65,7 @@ def run(request: Request, *, restart: bool, dry_run: bool, json: bool, quiet: bo
     # Mistakes in the options show before a set is prepared or a model loaded.
     protocol, modes = get_protocol(request.settings.settings.eval.protocol), _modes(request)
     groups = _groups(request)
-    data = _find(request, say, quiet=quiet)
+    data = _find(request, say, quiet=quiet, dry_run=dry_run)
     choice = choose(data, limit=request.limit, subset=request.subset)
     for name, ids in groups.items():
         if ids.isdisjoint(choice.ids):
@@ -127,8 +127,14 @@ def _modes(request: Request) -> tuple[PromptMode, ...]:
     return tuple(dict.fromkeys(map(PromptMode, asked)))
 
 
-def _find(request: Request, say: Callable[[str], None], *, quiet: bool) -> EvalSet:
+def _find(request: Request, say: Callable[[str], None], *, quiet: bool, dry_run: bool) -> EvalSet:
     def make(recipe: Recipe, raw: RawSet, out: Path) -> None:
+        if dry_run:
+            raise GensegError(
+                f"{recipe.name} {recipe.split}: not prepared yet, and --dry-run writes nothing",
+                hint=f"genseg prep {recipe.name} --split {recipe.split} --for eval; without --dry-run that is done first",
+                code=ExitCode.NOT_FOUND,
+            )
         say(f"preparing {recipe.name} {recipe.split} in {out}")
         with telling(quiet=quiet) as tell:
             prepare(recipe, raw, out, workers=cores(), tell=tell)

@@ -171,7 +171,7 @@ def _require_packages() -> None:
     if missing:
         raise GensegError(
             f"training needs {', '.join(missing)}, not installed",
-            hint="pip install '.[train]'",
+            hint="pip install '.[train]', or in a checkout: make install EXTRAS=train",
             code=ExitCode.ENVIRONMENT,
         )
 

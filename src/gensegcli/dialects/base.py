@@ -18,6 +18,8 @@ class Dialect(Protocol):
     name: str
     digest: str
     """First 12 hex digits of the SHA-256 of the prompt template: stored with every result."""
+    asks_negatives: bool
+    """Whether the question asks for background points, and a demonstrated answer has them."""
 
     def ask(self, query: str) -> str:
         """The prompt text for a normalised expression."""

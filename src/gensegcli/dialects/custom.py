@@ -19,7 +19,7 @@ class CustomPrompt:
 
     def __init__(self, base: Dialect, template: str) -> None:
         self.base, self.template = base, template
-        self.name = base.name
+        self.name, self.asks_negatives = base.name, base.asks_negatives
         self.digest = hashlib.sha256(template.encode()).hexdigest()[:12]
 
     def ask(self, query: str) -> str:

@@ -67,6 +67,7 @@ class JsonDialect:
         self.template = template
         self.digest = hashlib.sha256(template.encode()).hexdigest()[:12]
         self.keys = keys
+        self.asks_negatives = keys.negatives is not None and keys.negatives in template
 
     def ask(self, query: str) -> str:
         # Not str.format: the template shows JSON, and an expression may hold braces.

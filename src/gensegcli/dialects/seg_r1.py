@@ -57,6 +57,7 @@ class SegR1:
     name = "seg-r1"
     template = _TEMPLATE
     digest = hashlib.sha256(_TEMPLATE.encode()).hexdigest()[:12]
+    asks_negatives = True
 
     def ask(self, query: str) -> str:
         return self.template.replace("{query}", query)

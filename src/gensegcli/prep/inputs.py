@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from gensegcli.errors import GensegError
 from gensegcli.sources.coco import read_own
@@ -96,7 +97,9 @@ def _own(_recipe: Recipe, inputs: Inputs) -> RawSet:
 
 def _scenes(recipe: Recipe, _inputs: Inputs) -> RawSet:
     source: Any = recipe.source
-    return read_scenes(n=source.n, seed=recipe.select.seed)
+    # Another split is another stream: what is evaluated on must not have been trained on.
+    stream = 0 if recipe.split == "train" else crc32(recipe.split.encode())
+    return read_scenes(n=source.n, seed=recipe.select.seed + (stream << 32))
 
 
 READERS: dict[str, Callable[[Recipe, Inputs], RawSet]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from gensegcli.sources.raw import Counts, RawRef, RawSet, RawTarget, Sentence
-from gensegcli.sources.scenes import Reference, Scene, scene_of
+from gensegcli.sources.scenes import Reference, Scene, scene_of, thought
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,14 +63,19 @@ def read_scenes(*, n: int, seed: int) -> RawSet:
     refs = []
     for index in range(n):
         picture = ScenePicture(index, seed)
-        _, reference = picture.draw()
+        scene, reference = picture.draw()
         refs.append(
             RawRef(
                 id=str(index),
                 picture=picture,
                 sentences=(Sentence(reference.expression),),
                 targets=tuple(RawTarget(SceneMask(picture, thing)) for thing in reference.matches),
-                provenance={"dataset": "scenes", "ref_id": index, "kind": reference.kind},
+                provenance={
+                    "dataset": "scenes",
+                    "ref_id": index,
+                    "kind": reference.kind,
+                    "think": thought(scene, reference),
+                },
             )
         )
     return RawSet(refs, Counts.of(refs, len(refs)), ())

@@ -322,13 +322,15 @@ def _rounded(value: float) -> int:
 
 
 def true_answer(scene: Scene, reference: Reference) -> Answer:
-    """The answer taught to the miniature: a think text that lists every thing, then the matching instances."""
+    """The answer taught to the miniature: its thought, then the matching instances."""
+    return Answer(tuple(_instance(scene, i) for i in reference.matches), thought(scene, reference))
+
+
+def thought(scene: Scene, reference: Reference) -> str:
+    """A think text that lists every thing, and then those that match."""
     seen = [_mention(scene, i) for i in range(len(scene.things))]
     match = "; ".join(seen[i] for i in reference.matches) or "none"
-    return Answer(
-        instances=tuple(_instance(scene, i) for i in reference.matches),
-        think=f"I see {'; '.join(seen)}. Match: {match}.",
-    )
+    return f"I see {'; '.join(seen)}. Match: {match}."
 
 
 def _mention(scene: Scene, index: int) -> str:
@@ -376,4 +378,5 @@ def samples(count: int, *, seed: int = 0, sizes: tuple[Size, ...] = SIZES) -> It
             targets=tuple(targets),
             sentences=(reference.expression,),
             provenance={"dataset": "scenes", "seed": seed, "index": index, "kind": reference.kind},
+            think=thought(scene, reference),
         )

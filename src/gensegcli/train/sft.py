@@ -40,16 +40,25 @@ class Demonstrations(Questions):
     def answer(self, sample: Sample) -> str:
         """The completion of a perfect policy, in whole units as models write them."""
         frame = frame_for(self.entry, sample.size)
-        return self.dialect.render(whole_units(demonstration(sample), frame), frame=frame)
+        shown = demonstration(sample, negatives=self.dialect.asks_negatives)
+        return self.dialect.render(whole_units(shown, frame), frame=frame)
 
 
-def demonstration(sample: Sample) -> Answer:
-    """The true answer, with the think text of the data set or, where it has none, one sentence that says what is true."""
+def demonstration(sample: Sample, *, negatives: bool = False) -> Answer:
+    """The true answer, with the think text of the data set or, where it has none, one sentence that says what is true.
+
+    Args:
+        sample: with two points, or a mask, for each object.
+        negatives: whether background points are part of it.
+    """
     think = sample.think or _plain_thought(sample)
     for tag in TAGS:
         think = think.replace(tag, "")
     return Answer(
-        tuple(Instance(target.box, _points(sample, target), target.negatives[:2]) for target in sample.targets),
+        tuple(
+            Instance(target.box, _points(sample, target), target.negatives[:2] if negatives else ())
+            for target in sample.targets
+        ),
         think.strip(),
     )
 
