@@ -145,7 +145,10 @@ def test_other_settings_are_refused_with_the_keys_that_differ(unbroken: tuple[Pa
 
 def test_a_finished_run_is_not_trained_again(unbroken: tuple[Path, Outcome], small: Small) -> None:
     before = (unbroken[0] / METRICS).read_bytes()
-    assert train(Plan.of(small("train.save_steps=3", "train.micro_batch=2"), limit=20), unbroken[0]).step == 10
+    said: list[str] = []
+    plan = Plan.of(small("train.save_steps=3", "train.micro_batch=2"), limit=20)
+    assert train(plan, unbroken[0], on_phase=said.append) == unbroken[1]
+    assert said == ["nothing left to do"], "not even loaded"
     assert (unbroken[0] / METRICS).read_bytes() == before
 
 

@@ -31,7 +31,15 @@ from gensegcli.train.data import Samples, find_training_set, needs_masks, traini
 from gensegcli.train.export import Passport
 from gensegcli.train.interrupt import StopAfterStep
 from gensegcli.train.questions import Questions
-from gensegcli.train.runs import CHECKPOINTS, MODEL, checkpoint_folder, checkpoints, forget, forget_unfinished
+from gensegcli.train.runs import (
+    CHECKPOINTS,
+    MODEL,
+    checkpoint_folder,
+    checkpoints,
+    forget,
+    forget_unfinished,
+    is_finished,
+)
 from gensegcli.train.trainer import Journal
 
 if TYPE_CHECKING:
@@ -216,6 +224,9 @@ def train(
     with ExitStack() as stack:
         if first:
             _open(stack, plan, folder, restart=restart)
+        if not restart and is_finished(folder, plan.steps):
+            on_phase("nothing left to do")
+            return Outcome(plan.steps, plan.steps, folder / MODEL, interrupted=False)
         done = max(checkpoints(folder), default=0) if first else 0
         journal = Journal(folder, plan.passport(), after=done, writes=first, tell=on_step)
         stack.callback(journal.close)

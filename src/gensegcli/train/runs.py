@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gensegcli.atomic import replacing, saving
+from gensegcli.models import CARD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,11 @@ def checkpoints(run: Path) -> list[int]:
     """Steps whose checkpoints are whole: written down in `checkpoints.jsonl` after their last file, and still there."""
     known = {int(row["step"]) for row in read_steps(run / CHECKPOINTS)}
     return sorted(step for step in known if checkpoint_folder(run, step).is_dir())
+
+
+def is_finished(run: Path, steps: int) -> bool:
+    """Whether all steps are done and the trained model is there: its card is written last."""
+    return steps in checkpoints(run) and (run / MODEL / CARD).is_file()
 
 
 def forget(run: Path) -> None:
