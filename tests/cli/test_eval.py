@@ -64,9 +64,16 @@ def test_json_is_what_results_json_holds(genseg: Callable[..., Any], place: Path
 
 def test_a_name_is_prepared_on_the_way(genseg: Callable[..., Any], place: Path, shared_data: Path) -> None:
     arguments = ("eval", "refcocog", "--split", "val", "--root", str(shared_data / "mini"))
+    early = genseg(*arguments, "--dry-run", "--segmenter", "boxfill")
+    assert early.exit_code == ExitCode.NOT_FOUND
+    assert "hint: genseg prep refcocog --split val --for eval" in early.stderr
+    assert not (place / "data").exists(), "a dry run writes nothing"
+    (place / "true.jsonl").write_text("")
+    first = genseg(*arguments, "--limit", "4", "-o", "first", *SCRIPTED)
+    assert first.exit_code == ExitCode.SOME_FAILED, first.stderr
+    assert "preparing refcocog val in data/prepared/refcocog-val" in first.stderr
     plan = genseg(*arguments, "--dry-run", "--segmenter", "boxfill")
     assert plan.exit_code == 0, plan.stderr
-    assert "preparing refcocog val in data/prepared/refcocog-val" in plan.stderr
     assert "to do: answers" in plan.stdout
     assert not (place / "runs").exists()
     write_answers(place / "true.jsonl", read_prepared(place / "data" / "prepared" / "refcocog-val"))

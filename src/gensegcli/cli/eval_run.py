@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gensegcli.atomic import saving
 from gensegcli.cli import console
 from gensegcli.cli.predict_run import memory_of, prompt_text
 from gensegcli.cli.prep_run import cores, telling
@@ -136,6 +137,8 @@ def _find(request: Request, say: Callable[[str], None], *, quiet: bool, dry_run:
                 code=ExitCode.NOT_FOUND,
             )
         say(f"preparing {recipe.name} {recipe.split} in {out}")
+        with saving(out):
+            out.mkdir(parents=True, exist_ok=True)
         with telling(quiet=quiet) as tell:
             prepare(recipe, raw, out, workers=cores(), tell=tell)
 

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gensegcli.atomic import saving
 from gensegcli.config import digest
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.evaluate.data import EvalSet, open_set
@@ -112,8 +111,6 @@ def _prepare(recipe: Recipe, inputs: Inputs, out: Path, prepare: Prepare) -> Non
             hint=f"{error.hint}; `{command}` has more options" if error.hint else command,
             code=error.code,
         ) from error
-    with saving(out):
-        out.mkdir(parents=True, exist_ok=True)
     prepare(recipe, raw, out)
 
 
