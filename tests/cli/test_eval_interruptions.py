@@ -60,7 +60,7 @@ main()
 @pytest.fixture
 def scenes(place: Path) -> Path:
     """`scenes`: 8 generated scenes, and `true.jsonl` with their true answers, in the working directory."""
-    folder = prepared(place / "scenes", "scenes", place, **{"source.n": 8})
+    folder = prepared(place / "scenes", "scenes", place, **{"source.n": 8, "select.seed": 7})
     write_answers(place / "true.jsonl", read_prepared(folder))
     return folder
 
