@@ -45,9 +45,8 @@ def write_answers(path: Path, samples: Iterable[Sample]) -> Path:
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 generated scenes: 8 with an object, 4 without."""
-    return prepared(
-        tmp_path_factory.mktemp("scenes") / "set", "scenes", tmp_path_factory.mktemp("raw"), **{"source.n": 12}
-    )
+    folder, raw = tmp_path_factory.mktemp("scenes") / "set", tmp_path_factory.mktemp("raw")
+    return prepared(folder, "scenes", raw, **{"source.n": 12, "select.seed": 16})
 
 
 @pytest.fixture
