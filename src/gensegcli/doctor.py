@@ -49,6 +49,9 @@ _PATIENCE = 3.0
 """Seconds to wait for the hub."""
 
 
+TRAIN_CURE = "pip install '.[train]', or in a checkout: make install EXTRAS=train"
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line: what was looked for, whether it is there, what was found, and the command or step that mends it."""
@@ -139,11 +142,16 @@ def _sam2_meta() -> Check:
     return Check("segmenter sam2-meta", True, f"sam2 {version('sam2')}")
 
 
+def missing_for_training() -> list[str]:
+    """Packages of the extra `train` that are not installed."""
+    needed = ("torch", "transformers", "trl", "datasets", "peft")
+    return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
 def _train() -> Check:
-    missing = [name for name in ("torch", "trl", "datasets", "peft") if importlib.util.find_spec(name) is None]
+    missing = missing_for_training()
     if missing:
-        cure = "pip install '.[train]', or in a checkout: make install EXTRAS=train"
-        return Check("train", False, f"not installed: {', '.join(missing)} (optional)", cure)
+        return Check("train", False, f"not installed: {', '.join(missing)} (optional)", TRAIN_CURE)
     return Check("train", True, f"trl {version('trl')}; genseg train")
 
 

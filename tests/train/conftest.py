@@ -12,7 +12,7 @@ from gensegcli.prep.recipe import resolve as resolve_recipe
 from gensegcli.prep.run import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from gensegcli.config import Resolved
@@ -48,6 +48,17 @@ def small(scenes: Path) -> Callable[..., Resolved]:
         return resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL, *assignments])
 
     return settings
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that equal runs are equal to the last bit; and models this small gain nothing by threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

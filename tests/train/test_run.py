@@ -18,7 +18,7 @@ from gensegcli.train.run import Outcome, Plan, train
 from gensegcli.train.runs import METRICS, ROLLOUTS, checkpoints, read_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gensegcli.config import Resolved
@@ -27,18 +27,10 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
     # Of torch and transformers, about each other.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums in one order: equal runs are then equal to the last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

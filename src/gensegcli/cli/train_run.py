@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from gensegcli.cli import console
 from gensegcli.cli.launch import REPORTS, Reporting, launch, leave_word
 from gensegcli.cli.tables import table
 from gensegcli.config import digest, resolve
+from gensegcli.doctor import TRAIN_CURE, missing_for_training
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.exports.names import picture_stem
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     Tell = Callable[[Mapping[str, Any]], object]
 
 DEFAULT_PRESET, SFT_PRESET = "genseg-r1-4b", "cold-start"
-_PACKAGES = ("torch", "transformers", "trl", "datasets", "peft")
 
 
 @dataclass(frozen=True)
@@ -167,11 +166,11 @@ def _silent(_: object) -> None:
 
 
 def _require_packages() -> None:
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    missing = missing_for_training()
     if missing:
         raise GensegError(
             f"training needs {', '.join(missing)}, not installed",
-            hint="pip install '.[train]', or in a checkout: make install EXTRAS=train",
+            hint=TRAIN_CURE,
             code=ExitCode.ENVIRONMENT,
         )
 
