@@ -1,11 +1,15 @@
-"""The method in miniature: the bundled policy trained by reward on generated scenes, evaluated on held-out ones.
+"""The method in miniature: a policy that names one object is trained by reward to name several, or none.
 
-    python benchmarks/miniature_grpo.py [--out runs/miniature-grpo] [--steps 200] [--rows NAME …] [--seeds 3] [--table]
+    python benchmarks/miniature_grpo.py [--out runs/miniature-grpo] [--steps 40] [--rows NAME …] [--seeds 3] [--table]
+
+The start is the bundled policy after 60 supervised steps on expressions that each mean one object, as in RefCOCO: it
+then nearly always answers with one. Rewards are given on scenes in the shares of the recipe `grefcoco`: a quarter of
+the expressions match nothing, 40 % several objects.
 
 Each row is `genseg train` and then `genseg eval`, in folders of their own: killed and started again, it goes on where
 it was. Rows that are done are printed as one markdown table; `--table` prints those and trains nothing. The main rows
 have `--seeds` seeds, the ablations one. Several of these commands side by side share the work if they are given other
-`--rows`.
+`--rows`, once a first with `--rows` and no name has made data and start.
 """
 
 from __future__ import annotations
@@ -21,11 +25,20 @@ import numpy as np
 
 from gensegcli.metrics.bootstrap import resample_counts
 
-START = "supervised start"
+BUNDLED, START = "bundled policy", "supervised start"
 RESAMPLES = 10_000
-TRAIN_SEED, HELD_OUT_SEED = 21, 99
-HELD_OUT = 1000
+DEMONSTRATED_SEED, TRAIN_SEED, HELD_OUT_SEED = 31, 21, 99
+DEMONSTRATED, HELD_OUT = 1920, 1000
+DRAWN_FROM = 4
+"""Times as many scenes are drawn: several objects are rare among them."""
 ROLLOUTS = 128
+ONE_OBJECT = {"no_target": 0, "single": 1, "multi": 0}
+AS_GREFCOCO = {"no_target": 0.25, "single": 0.35, "multi": 0.4}
+SUPERVISED = (
+    *("train.lr=1e-4", "train.warmup_steps=5", "train.prompts_per_step=32"),
+    *("train.report_to=none", "train.save_steps=1000"),
+)
+REWARDED = ("train.lr=1e-4", "train.report_to=none", "train.save_steps=20", "train.keep=1")
 DISTANCE = ("reward.mask_iou=0", "reward.no_target=0")
 SHOWN = {
     "target mIoU": "target mIoU",
@@ -41,22 +54,29 @@ class Row:
     """One line of the table: settings over the preset `demo`, and the row whose model it starts from."""
 
     settings: tuple[str, ...] = ()
-    start: str | None = None
+    start: str = START
     main: bool = False
     share: float = 1.0
     """Of the steps of a run: both stages of a two-stage run together are as long as the others."""
     n: int = 8
     """Completions of a question. All rows have as many completions in a step."""
+    mode: str = "box+2"
+    """What prompts the segmenter."""
 
 
+START_NEGATIVES = "supervised start with negative points"
 ROWS = {
+    START: Row(SUPERVISED, start="demo"),
     "distance reward": Row(DISTANCE, main=True),
     "SAM-in-the-loop": Row(main=True),
     "first stage: distance": Row(DISTANCE, share=0.5),
     "two-stage": Row(start="first stage: distance", main=True, share=0.5),
     "SAM-in-the-loop without KL": Row(("train.beta=0",)),
     "SAM-in-the-loop without no-target reward": Row(("reward.no_target=0",)),
-    "SAM-in-the-loop with negative points": Row(("reward.negative_points=10",)),
+    START_NEGATIVES: Row((*SUPERVISED, "model.dialect=genseg-mini-neg"), start="demo", mode="box+2+neg"),
+    "SAM-in-the-loop with negative points": Row(
+        ("reward.negative_points=10",), start=START_NEGATIVES, mode="box+2+neg"
+    ),
     "SAM-in-the-loop, n = 4": Row(n=4),
     "SAM-in-the-loop, n = 16": Row(n=16),
 }
@@ -67,38 +87,65 @@ def genseg(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "gensegcli", *map(str, arguments)], check=True, stdout=sys.stderr)
 
 
-def prepare(out: Path, steps: int) -> tuple[Path, Path]:
-    """Training and held-out scenes, of streams that nothing else is taught on."""
-    train, held = out / "data" / f"train-{steps}", out / "data" / "held-out"
-    genseg("prep", "scenes", "--n", steps * ROLLOUTS // 4, "--seed", TRAIN_SEED, "-o", train, "-q")
-    genseg("prep", "scenes", "--n", HELD_OUT, "--seed", HELD_OUT_SEED, "--for", "eval", "-o", held, "-q")
-    return train, held
+@dataclass(frozen=True)
+class Scenes:
+    """Prepared sets, of streams of scenes that nothing else is taught on."""
+
+    demonstrated: Path
+    train: Path
+    held_out: Path
+
+
+def prepare(out: Path, steps: int) -> Scenes:
+    """Draw the scenes of all rows."""
+
+    def drawn(name: str, count: int, seed: int, shares: dict[str, float], purpose: str = "train") -> Path:
+        folder = out / "data" / name
+        settings = [f"select.count={count}", *(f"select.shares.{kind}={share}" for kind, share in shares.items())]
+        genseg(
+            *("prep", "scenes", "--n", DRAWN_FROM * count, "--seed", seed, "--for", purpose, "-o", folder, "-q"),
+            *(part for one in settings for part in ("--set", one)),
+        )
+        return folder
+
+    fewest = min(row.n for row in ROWS.values())
+    return Scenes(
+        drawn("demonstrated", DEMONSTRATED, DEMONSTRATED_SEED, ONE_OBJECT),
+        drawn(f"train-{steps}", steps * ROLLOUTS // fewest, TRAIN_SEED, AS_GREFCOCO),
+        drawn("held-out", HELD_OUT, HELD_OUT_SEED, AS_GREFCOCO, "eval"),
+    )
 
 
 def folder(out: Path, name: str, seed: int) -> Path:
     return out / f"{name.replace(' ', '-').replace(',', '').replace(':', '')}-{seed}"
 
 
-def train(out: Path, data: Path, name: str, seed: int, steps: int) -> Path:
-    """The run of a row, trained to its end."""
+def train(out: Path, data: Scenes, name: str, seed: int, steps: int) -> Path:
+    """The run of a row, trained to its end. The starts have one seed."""
     row = ROWS[name]
-    run = folder(out, name, seed)
-    start = "demo" if row.start is None else train(out, data, row.start, seed, steps)
-    prompts = ROLLOUTS // row.n
-    settings = [f"train.num_generations={row.n}", f"train.prompts_per_step={prompts}", *row.settings]
-    settings += ["train.report_to=none", "train.save_steps=25", "train.keep=2"]
+    if row.start == "demo":
+        run = folder(out, name, 0)
+        stage = ("--stage", "sft", "--model", "demo", "--data", data.demonstrated, "--seed", 0)
+        settings = row.settings
+    else:
+        run = folder(out, name, seed)
+        prompts = ROLLOUTS // row.n
+        limit = round(steps * row.share) * prompts
+        stage = ("--model", train(out, data, row.start, seed, steps), "--data", data.train, "--seed", seed)
+        stage = (*stage, "--limit", limit)
+        settings = (f"train.num_generations={row.n}", f"train.prompts_per_step={prompts}", *REWARDED, *row.settings)
+    settings = (*settings, f"predict.mode={row.mode}")
     genseg(
-        *("train", "--preset", "demo", "--model", start, "--data", data, "--seed", seed, "--device", "cpu"),
-        *("--limit", round(steps * row.share) * prompts, "-o", run),
+        *("train", "--preset", "demo", *stage, "--device", "cpu", "-q", "-o", run),
         *(part for one in settings for part in ("--set", one)),
     )
     return run
 
 
-def evaluate(model: object, held: Path, out: Path) -> Path:
+def evaluate(model: object, held: Path, out: Path, mode: str = "box+2") -> Path:
     """The folder of `genseg eval` of a model on the held-out scenes."""
     if not (out / "results.json").exists():
-        genseg("eval", held, "--preset", "demo", "--model", model, "--device", "cpu", "-o", out, "-q")
+        genseg("eval", held, "--preset", "demo", "--model", model, "--mode", mode, "--device", "cpu", "-o", out, "-q")
     return out
 
 
@@ -150,20 +197,21 @@ def main() -> None:
     """Train what is missing, print what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/miniature-grpo"), help="folder of data and runs")
-    parser.add_argument("--steps", type=int, default=200, help="updates of a run")
+    parser.add_argument("--steps", type=int, default=40, help="updates of a run")
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS), help="only these")
     parser.add_argument("--seeds", type=int, default=3, help="of the main rows")
     parser.add_argument("--table", action="store_true", help="train nothing")
     asked = parser.parse_args()
-    data, held = prepare(asked.out, asked.steps)
-    measured = {START: [evaluate("demo", held, asked.out / "eval-start")]}
-    for name in asked.rows:
-        for seed in range(asked.seeds if ROWS[name].main else 1):
+    data = prepare(asked.out, asked.steps)
+    measured = {BUNDLED: [evaluate("demo", data.held_out, asked.out / "eval-bundled")]}
+    for name in dict.fromkeys((START, *asked.rows)):
+        row = ROWS[name]
+        for seed in range(asked.seeds if row.main else 1):
             run = folder(asked.out, name, seed)
             if not asked.table:
                 train(asked.out, data, name, seed, asked.steps)
             if (run / "model" / "genseg.json").exists():
-                measured.setdefault(name, []).append(evaluate(run, held, run / "eval"))
+                measured.setdefault(name, []).append(evaluate(run, data.held_out, run / "eval", row.mode))
     print(table(measured))
 
 

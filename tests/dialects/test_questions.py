@@ -47,6 +47,7 @@ If nothing in the picture matches, answer {"no_target": true}; do not choose som
 
 def test_genseg_mini() -> None:
     assert get_dialect("genseg-mini").ask("a red cup") == snapshot("Find: a red cup")
+    assert get_dialect("genseg-mini-neg").ask("a red cup") == snapshot("Find, with negative_points: a red cup")
 
 
 def test_seg_zero() -> None:
@@ -100,6 +101,7 @@ def test_digests() -> None:
             "genseg-pixels": "fc7a1a5e9d93",
             "genseg-neg": "9233243857a2",
             "genseg-mini": "63ab3c1e7f48",
+            "genseg-mini-neg": "606b1c9e617c",
             "seg-zero": "ebe5a126f7a0",
             "vision-reasoner": "f551e9f3984d",
             "visurf": "6327ae1eecf8",
@@ -116,7 +118,7 @@ def test_the_digest_is_that_of_the_template(name: str) -> None:
     assert template.count("{query}") == 1
 
 
-@pytest.mark.parametrize("name", sorted(set(DIALECTS) - {"genseg-mini", "visurf"}))
+@pytest.mark.parametrize("name", sorted(set(DIALECTS) - {"genseg-mini", "genseg-mini-neg", "visurf"}))
 def test_every_full_question_offers_the_same_way_to_abstain(name: str) -> None:
     assert get_dialect(name).ask("x").endswith(NO_TARGET_SENTENCE)
 

@@ -11,7 +11,7 @@ from gensegcli.dialects.frames import whole_units
 from gensegcli.records import Answer, GridBox, GridPoint, Instance, Size
 from tests.dialects.answers import INSTANCE, answers, boxes
 
-GENSEG = ("genseg", "genseg-pixels", "genseg-neg", "genseg-mini")
+GENSEG = ("genseg", "genseg-pixels", "genseg-neg", "genseg-mini", "genseg-mini-neg")
 frames = st.builds(Size, st.integers(28, 20_000), st.integers(28, 20_000))
 
 
@@ -63,6 +63,20 @@ def test_whole_units_are_whole_in_the_text_and_settled(answer: Answer, frame: Si
             abs(x - y) * frame[axis % 2] / 1000 for axis, (x, y) in enumerate(zip(one.box, other.box, strict=True))
         ]
         assert max(moved) <= 1 + 1e-6, "half a unit, or one where the box would have closed"
+
+
+@given(answer=answers())
+def test_the_miniature_is_taught_multiples_of_ten(answer: Answer) -> None:
+    step = get_dialect("genseg-mini").step
+    taught = whole_units(answer, step=step)
+
+    assert whole_units(taught, step=step) == taught
+    for one, true in zip(taught.instances, answer.instances, strict=True):
+        numbers = [*one.box, *(value for point in (*one.points, *one.negatives) for value in point)]
+        assert {value % 10 for value in numbers} <= {0}
+        assert max(abs(x - y) for x, y in zip(one.box, true.box, strict=True)) <= 10
+        assert one.box.x1 < one.box.x2
+        assert one.box.y1 < one.box.y2
 
 
 @given(answer=answers(most=1, negatives=0))

@@ -20,6 +20,7 @@ DIALECTS: dict[str, Dialect] = {
         genseg.PIXELS,
         genseg.NEGATIVES,
         genseg.MINI,
+        genseg.MINI_NEGATIVES,
         SEG_ZERO,
         VISION_REASONER,
         VISURF,

@@ -43,25 +43,26 @@ def to_grid(values: Sequence[float], frame: Size | None) -> list[float]:
     return [value * GRID / frame[axis % 2] for axis, value in enumerate(values)]
 
 
-def whole_units(answer: Answer, frame: Size | None = None) -> Answer:
-    """The answer with every number rounded to a whole unit of the frame, as models are taught to write.
+def whole_units(answer: Answer, frame: Size | None = None, step: int = 1) -> Answer:
+    """The answer with every number rounded to a multiple of `step` units of the frame, as models are taught to write.
 
-    A box keeps a side of at least one unit: it grows outwards where rounding would close it. Points may thereby move
-    by up to half a unit.
+    A box keeps sides of at least one step: it grows outwards where rounding would close it. Points may thereby move
+    by up to half a step. A step divides both sides of the frame, or is 1.
     """
     size = frame or GRID_FRAME
+    steps = [side // step for side in size]
 
     def point(found: GridPoint) -> GridPoint:
-        units = [math.floor(value * size[axis] / GRID + 0.5) for axis, value in enumerate(found)]
+        units = [math.floor(value * steps[axis] / GRID + 0.5) * step for axis, value in enumerate(found)]
         return GridPoint(*to_grid(units, size))
 
     def box(found: GridBox) -> GridBox:
-        units = [math.floor(value * size[axis % 2] / GRID + 0.5) for axis, value in enumerate(found)]
+        units = [math.floor(value * steps[axis % 2] / GRID + 0.5) for axis, value in enumerate(found)]
         for axis in (0, 1):
             if units[axis] >= units[axis + 2]:
-                units[axis] = min(math.floor(found[axis] * size[axis] / GRID), size[axis] - 1)
+                units[axis] = min(math.floor(found[axis] * steps[axis] / GRID), steps[axis] - 1)
                 units[axis + 2] = units[axis] + 1
-        return GridBox(*to_grid(units, size))
+        return GridBox(*to_grid([unit * step for unit in units], size))
 
     return Answer(
         tuple(

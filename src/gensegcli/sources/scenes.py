@@ -313,7 +313,7 @@ _KINDS: dict[str, Callable[[Scene, np.random.Generator], Reference | None]] = {
 
 # ---------------------------------------------------------------- truth
 
-ANSWER_STEP = 10
+ANSWER_STEP = 10  # `step` of the dialect genseg-mini
 """Taught answers are rounded to this many grid units: 1.3 pixels of a 128-pixel scene."""
 
 

@@ -17,7 +17,7 @@ from gensegcli.policy.prompting import finished_text
 from gensegcli.records import FinishReason, Size
 from gensegcli.rewards.compose import NotFiniteError
 from gensegcli.train.guard import ParityGuard
-from gensegcli.train.padding import in_order, micro_batches
+from gensegcli.train.padding import in_order, micro_batches, sorted_batches
 from gensegcli.train.questions import picture_tokens
 from gensegcli.train.rollouts import write
 from gensegcli.train.runs import ROLLOUTS
@@ -144,6 +144,18 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         with self._timed("update"):
             return super().training_step(model, inputs, num_items_in_batch)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """As TRL's, but each micro-batch holds completions of like length.
+
+        Not where the loss averages over the tokens of a micro-batch: what stands together would then weigh together.
+        """
+        if not self.model.training or self.loss_type == "bnpo":
+            return super()._prepare_inputs(generation_batch)
+        count = self.args.steps_per_generation  # micro-batches of a step: every step generates anew
+        if self._step % count == 0 or self._buffered_inputs is None:
+            self._buffered_inputs = sorted_batches(self._generate_and_score_completions(generation_batch), count)
+        return self._buffered_inputs[self._step % count]
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         with self._timed("prepare"):

@@ -1,7 +1,7 @@
 """Forward passes over rows of unequal length: what is padding in all rows of a micro-batch is not computed.
 
-TRL pads every prompt and completion of a step to the longest of all of them, and then passes over micro-batches. With
-answers of unequal length most of that is padding.
+TRL pads every prompt and completion of a step to the longest of all of them, and then passes over micro-batches in
+random order. With answers of unequal length most of that is padding.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +39,23 @@ def micro_batches(fields: Mapping[str, Any], size: int) -> Iterator[tuple[torch.
         part = {name: _take(values, rows) for name, values in by_row.items()}
         part.update({name: part[name][:, columns] for name in PER_TOKEN if name in part})
         yield rows, unsplit_pixel_values_by_grid(part), right
+
+
+def sorted_batches(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """The rows of a step in `count` equal micro-batches, those of like length together.
+
+    Args:
+        batch: `prompt_mask` and `completion_mask` (B T), further tensors (B …), lists by row, numbers and None.
+        count: divides B.
+    """
+    rows = (batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1)).argsort(stable=True)
+    by_row = {
+        name: values
+        if values is None or (isinstance(values, torch.Tensor) and not values.ndim)
+        else _take(values, rows)
+        for name, values in split_pixel_values_by_grid(dict(batch)).items()
+    }
+    return [unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(by_row, count)]
 
 
 def in_order(parts: list[torch.Tensor], rows: list[torch.Tensor]) -> torch.Tensor:

@@ -41,7 +41,7 @@ class Demonstrations(Questions):
         """The completion of a perfect policy, in whole units as models write them."""
         frame = frame_for(self.entry, sample.size)
         shown = demonstration(sample, negatives=self.dialect.asks_negatives)
-        return self.dialect.render(whole_units(shown, frame), frame=frame)
+        return self.dialect.render(whole_units(shown, frame, self.dialect.step), frame=frame)
 
 
 def demonstration(sample: Sample, *, negatives: bool = False) -> Answer:
