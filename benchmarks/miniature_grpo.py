@@ -145,7 +145,8 @@ def train(out: Path, data: Scenes, name: str, seed: int, steps: int) -> Path:
 def evaluate(model: object, held: Path, out: Path, mode: str = "box+2") -> Path:
     """The folder of `genseg eval` of a model on the held-out scenes."""
     if not (out / "results.json").exists():
-        genseg("eval", held, "--preset", "demo", "--model", model, "--mode", mode, "--device", "cpu", "-o", out, "-q")
+        asked = ("--preset", "demo", "--model", model, "--set", f"predict.mode={mode}", "--device", "cpu")
+        genseg("eval", held, *asked, "-o", out, "-q")
     return out
 
 

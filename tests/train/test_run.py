@@ -127,6 +127,28 @@ def test_ten_steps_are_five_and_five_more(unbroken: tuple[Path, Outcome], small:
     assert any(not torch.equal(ours[name], start[name].float()) for name in ours), "something was learned"
 
 
+@pytest.mark.parametrize("loss", ["grpo", "dapo"])
+def test_micro_batches_of_like_length_give_the_gradient_of_random_ones(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    """Of a step whose completions earn different rewards; TRL's own order of the rows is the oracle."""
+    from gensegcli.train.grpo import PolicyTrainer
+
+    settings = small(
+        *("train.prompts_per_step=4", "train.num_generations=4", "train.micro_batch=2"),
+        *("train.max_response_tokens=200", f"train.loss_type={loss}"),
+    )
+    train(Plan.of(settings, limit=4), tmp_path / "ours")
+    monkeypatch.delattr(PolicyTrainer, "_prepare_inputs")
+    train(Plan.of(settings, limit=4), tmp_path / "random")
+
+    (ours,), (random,) = (read_steps(tmp_path / name / METRICS) for name in ("ours", "random"))
+    assert ours["reward_spread"] > 0.1
+    assert ours["grad_norm"] > 0.01
+    assert ours["grad_norm"] == pytest.approx(random["grad_norm"], rel=1e-4)
+    assert ours["entropy"] == pytest.approx(random["entropy"], rel=0.05)
+
+
 def test_other_settings_are_refused_with_the_keys_that_differ(unbroken: tuple[Path, Outcome], small: Small) -> None:
     with pytest.raises(GensegError) as caught:
         train(Plan.of(small("train.lr=2e-4", "reward.mask_iou=4"), limit=20), unbroken[0])
