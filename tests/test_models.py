@@ -293,6 +293,17 @@ def test_offline_and_not_cached_names_the_demo(cache: Path, name: str) -> None:
     assert "--model demo" in caught.value.hint
 
 
+def test_what_may_have_been_a_folder_is_told_as_both(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GensegError, match=r"^runs/frist: no such folder .*, and as a hub id: .*not in the hub cache"):
+        resolve_policy("runs/frist")
+    with pytest.raises(GensegError, match=r"^elsewhere/frist: not in the hub cache"):
+        resolve_policy("elsewhere/frist")
+
+
 def test_unreachable_and_not_cached_names_the_demo(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real client against an address of this machine where nobody listens."""
     pytest.importorskip("huggingface_hub")

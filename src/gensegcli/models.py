@@ -190,7 +190,7 @@ def resolve_policy(name: str) -> ResolvedPolicy:
         return _policy_from_table(repo, listed, wanted)
     folder = checkpoints.cached_snapshot(repo, wanted)
     if folder is None or not (folder / "config.json").is_file():
-        folder = checkpoints.download(repo, wanted, patterns=checkpoints.METADATA)
+        folder = _asked_for(repo, wanted)
     entry, digest = _policy_from_folder(repo, folder)
     return ResolvedPolicy(repo, repo, wanted, folder, folder.name, entry, digest)
 
@@ -245,6 +245,18 @@ def _hub_id(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:
     if not _HUB_ID.fullmatch(repo):
         raise unknown_name(kind, name, known, hint="or give a hub id (owner/name) or a local folder")
     return repo, revision or "main"
+
+
+def _asked_for(repo: str, wanted: str) -> Path:
+    """The small files of a model on the hub; where a folder may have been meant, a failure says so, too."""
+    try:
+        return checkpoints.download(repo, wanted, patterns=checkpoints.METADATA)
+    except GensegError as error:
+        parent = Path(repo).parent
+        if not parent.is_dir():
+            raise
+        message = f"{repo}: no such folder ({parent} holds none of that name), and as a hub id: {error.message}"
+        raise GensegError(message, hint=error.hint, code=error.code) from error
 
 
 def _policy_from_table(name: str, entry: PolicyEntry, wanted: str = "main") -> ResolvedPolicy:

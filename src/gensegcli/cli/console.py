@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from contextlib import contextmanager
@@ -112,6 +113,9 @@ def hush() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    # Missing parts of libraries that nothing asked for: TRL imports vLLM, and vLLM wants Triton; PyTorch looks for CUDA.
+    for name in ("vllm", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def discard_stdout() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,14 +176,18 @@ class RunTrainer:
         self.journal.passport.write(folder, self.state.global_step)
 
     def export(self, folder: Path) -> None:
-        """The trained policy alone, in the number format in which it was trained to compute."""
+        """The trained policy alone, in the number format in which it was trained to compute; whole, or not there."""
         state = self.accelerator.get_state_dict(self.model)
         if self.args.should_save:
             model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
             model, state = without_adapters(model, state)
             if self.args.bf16:
                 state = {name: weight.to(torch.bfloat16) for name, weight in state.items()}
-            self._write(folder, model, state)
+            draft = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(draft, ignore_errors=True)
+            self._write(draft, model, state)
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Weights, or the adapters in the folder of their name: the whole model beside it has them merged."""
