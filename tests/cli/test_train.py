@@ -55,6 +55,7 @@ def test_the_default_is_the_papers_recipe_and_names_the_command_for_its_data(
     assert result.exit_code == ExitCode.NOT_FOUND
     assert "training data visionreasoner-7k: not prepared yet" in result.stderr
     assert "hint: genseg prep visionreasoner-7k" in result.stderr
+    assert "17.6" in result.stdout, "4.4 billion weights of 4 bytes: what is known without the data is told"
     assert "genseg prep fcot" in genseg("train", "--stage", "sft", "--dry-run").stderr
     assert "genseg prep grefcoco" in genseg("train", "--preset", "genseg-r1-g", "--dry-run").stderr
 

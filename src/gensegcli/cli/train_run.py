@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
     from gensegcli.config import Resolved
-    from gensegcli.train.run import Plan
+    from gensegcli.train.memory import Memory
+    from gensegcli.train.run import Plan, Setup
 
     Tell = Callable[[Mapping[str, Any]], object]
 
@@ -76,6 +77,12 @@ class Task:
         from gensegcli.train.run import Plan
 
         return Plan.of(self.settings, limit=self.limit)
+
+    def setup(self) -> Setup:
+        """The same without the data."""
+        from gensegcli.train.run import Setup
+
+        return Setup.look_up(self.settings)
 
     def place(self, plan: Plan) -> Path:
         """The folder of the run."""
@@ -130,7 +137,12 @@ def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: boo
     """Do it, and return the exit code."""
     _require_packages()
     console.hush()
-    plan = task.plan()
+    try:
+        plan = task.plan()
+    except GensegError as missing:
+        if dry_run and missing.code is ExitCode.NOT_FOUND and not json:
+            _show_setup(task, processes=where.total)  # what is known without the data
+        raise
     folder = task.place(plan)
     if dry_run:
         _show_plan(plan, folder, processes=where.total, json=json)
@@ -255,7 +267,19 @@ def _show_plan(plan: Plan, folder: Path, *, processes: int, json: bool) -> None:
     sys.stdout.write(
         table(("plan", ""), [*((key.replace("_", " "), value) for key, value in facts.items()), ("out", folder)])
     )
-    sys.stdout.write("\n" + table(("memory of each process", "GB"), memory.rows()))
+    sys.stdout.write("\n")
+    _show_memory(memory)
+    sys.stdout.write("\n" + table(("setting", "value", "from"), rows))
+
+
+def _show_setup(task: Task, *, processes: int) -> None:
+    from gensegcli.train.memory import estimate
+
+    _show_memory(estimate(task.setup(), processes))
+    sys.stdout.write("\n" + table(("setting", "value", "from"), task.settings.rows()))
+
+
+def _show_memory(memory: Memory) -> None:
+    sys.stdout.write(table(("memory of each process", "GB"), memory.rows()))
     for note in memory.notes:
         console.say(f"note: {note}")
-    sys.stdout.write("\n" + table(("setting", "value", "from"), rows))

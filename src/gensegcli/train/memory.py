@@ -12,7 +12,7 @@ from gensegcli.policy.hf import choose_device
 from gensegcli.train.arguments import mixed_precision
 
 if TYPE_CHECKING:
-    from gensegcli.train.run import Plan
+    from gensegcli.train.run import Setup
 
 GB = 1e9
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}
@@ -50,31 +50,31 @@ class Memory:
         return {"bytes": self.parts, "total": self.total, "device": self.device, "notes": list(self.notes)}
 
 
-def estimate(plan: Plan, processes: int) -> Memory:
+def estimate(setup: Setup, processes: int) -> Memory:
     """Weights, gradients, optimiser, reference, activations, KV cache and segmenter of each process.
 
     Weights that are learned, their gradients and the optimiser are fp32 and sharded; activations are those of one
     micro-batch at the longest prompt and response. An estimate, not a promise.
     """
-    settings = plan.settings.settings
+    settings = setup.settings.settings
     train = settings.train
     device = choose_device(settings.model.device)
     half = mixed_precision(train, device)
     width = 2 if half else 4
-    config, count = _architecture(plan)
+    config, count = _architecture(setup)
     learned = count if not train.lora else count * min(1.0, train.lora_rank / 512)
     parts = {
         "weights": 4 * count / processes,
         "gradients": 4 * learned / processes,
         "optimiser": 8 * learned / processes,
     }
-    grpo = plan.reward is not None
+    grpo = setup.reward is not None
     if grpo and train.beta and not train.lora:
         parts["reference model"] = width * count / processes
     notes = []
     if config is None:
         notes.append(
-            f"{plan.policy.id} is not cached: activations and KV cache cannot be estimated before its config is"
+            f"{setup.policy.id} is not cached: activations and KV cache cannot be estimated before its config is"
         )
     else:
         text = config.get_text_config()
@@ -99,20 +99,20 @@ def estimate(plan: Plan, processes: int) -> Memory:
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     if grpo and train.rollout == "colocate":
         parts["vLLM"] = train.rollout_memory * (total or 0)
-    if grpo and plan.reward.needs_masks and settings.reward.device == "auto":
-        parts["segmenter"] = _segmenter(plan)
+    if grpo and setup.reward.needs_masks and settings.reward.device == "auto":
+        parts["segmenter"] = _segmenter(setup)
     if device.type == "cuda":
         parts["workspace"] = _WORKSPACE
     memory = Memory(parts, total, tuple(notes))
-    return Memory(parts, total, (*notes, *_advice(plan, memory, processes)))
+    return Memory(parts, total, (*notes, *_advice(setup, memory, processes)))
 
 
-def _advice(plan: Plan, memory: Memory, processes: int) -> list[str]:
+def _advice(setup: Setup, memory: Memory, processes: int) -> list[str]:
     if memory.device is None:
         return ["no GPU here: nothing to compare with"]
     if memory.total < 0.9 * memory.device:
         return ["fits"]
-    train = plan.settings.settings.train
+    train = setup.settings.settings.train
     largest = max(memory.parts, key=lambda name: memory.parts[name])
     knobs = {
         "activations": f"--set train.micro_batch={max(1, train.micro_batch // 2)}",
@@ -124,11 +124,11 @@ def _advice(plan: Plan, memory: Memory, processes: int) -> list[str]:
     return [f"does not fit: most goes into {largest}; try {cure}"]
 
 
-def _architecture(plan: Plan) -> tuple[Any, float]:
+def _architecture(setup: Setup) -> tuple[Any, float]:
     """Configuration and number of parameters; without the files, the number that the table of models states."""
-    path = plan.policy.path
+    path = setup.policy.path
     if path is None or not (path / "config.json").is_file():
-        stated = plan.policy.entry.parameters
+        stated = setup.policy.entry.parameters
         return None, float(stated[:-1]) * _UNITS[stated[-1]] if stated else 0.0
     config = AutoConfig.from_pretrained(path, local_files_only=True)
     with torch.device("meta"):
@@ -136,11 +136,11 @@ def _architecture(plan: Plan) -> tuple[Any, float]:
     return config, float(sum(weight.numel() for weight in model.parameters()))
 
 
-def _segmenter(plan: Plan) -> float:
+def _segmenter(setup: Setup) -> float:
     """Weights in fp32, and as much again as an encoder pass over eight pictures of 1024 pixels takes beside them."""
     from gensegcli.models import resolve_segmenter
 
-    stated = resolve_segmenter(plan.segmenter).entry.parameters
+    stated = resolve_segmenter(setup.segmenter).entry.parameters
     if not stated or stated[-1] not in _UNITS:
         return 0.0
     return 4 * float(stated[:-1]) * _UNITS[stated[-1]] + 4 * GB * (stated[-1] == "M" and float(stated[:-1]) > 10)

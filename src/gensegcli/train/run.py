@@ -54,15 +54,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run will do, resolved but with nothing heavy loaded.
+class Setup:
+    """What decides how much memory a run needs: everything but the data.
 
     Attributes:
         settings: with origins.
         policy: which model is trained.
         dialect: how it is asked and read.
-        data: what it is trained on.
-        limit: only so many samples of it.
         reward: None where true answers are taught.
         segmenter: name of the segmenter of rewards and of the trained policy.
     """
@@ -70,10 +68,35 @@ class Plan:
     settings: Resolved
     policy: ResolvedPolicy
     dialect: Dialect
-    data: EvalSet
-    limit: int | None
     reward: Reward | None
     segmenter: str
+
+    @classmethod
+    def look_up(cls, resolved: Resolved) -> Setup:
+        """Look up the models in the settings, and the reward.
+
+        Raises:
+            GensegError: a name that is nothing, or a reward that cannot be.
+        """
+        settings = resolved.settings
+        policy = resolve_policy(settings.model.name).within(settings.model.max_pixels)
+        reward = reward_of(settings.reward) if settings.train.stage == "grpo" else None
+        segmenter = settings.segmenter.name or policy.entry.segmenter
+        resolve_segmenter(segmenter)
+        return Setup(resolved, policy, get_dialect(settings.model.dialect or policy.entry.dialect), reward, segmenter)
+
+
+@dataclass(frozen=True)
+class Plan(Setup):
+    """What a run will do, resolved but with nothing heavy loaded.
+
+    Attributes:
+        data: what it is trained on.
+        limit: only so many samples of it.
+    """
+
+    data: EvalSet
+    limit: int | None
 
     @classmethod
     def of(cls, resolved: Resolved, *, limit: int | None = None) -> Plan:
@@ -82,16 +105,12 @@ class Plan:
         Raises:
             GensegError: a name that is nothing, data that is not prepared, a reward that the data cannot serve.
         """
-        settings = resolved.settings
-        policy = resolve_policy(settings.model.name).within(settings.model.max_pixels)
-        data = find_training_set(settings.train.data)
-        reward = reward_of(settings.reward) if settings.train.stage == "grpo" else None
+        setup = Setup.look_up(resolved)
+        data = find_training_set(resolved.settings.train.data)
+        reward = setup.reward
         if reward is not None and reward.needs_true_masks:
             needs_masks(data, [name for name in reward.weights if TERMS[name].masks or name == "negative_points"])
-        segmenter = settings.segmenter.name or policy.entry.segmenter
-        resolve_segmenter(segmenter)
-        dialect = get_dialect(settings.model.dialect or policy.entry.dialect)
-        return cls(resolved, policy, dialect, data, limit, reward, segmenter)
+        return cls(**vars(setup), data=data, limit=limit)
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what the policy becomes."""
