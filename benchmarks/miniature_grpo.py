@@ -168,30 +168,43 @@ def columns(out: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def resampled(outs: list[Path]) -> dict[str, np.ndarray]:
-    """Each metric, mean over the seeds' evaluations: as it is, and in each of the same resamples of the samples."""
+def by_seed(outs: list[Path]) -> dict[str, np.ndarray]:
+    """Each metric (seeds, 1 + RESAMPLES): of the samples as they are, and of each of the same resamples."""
     seeds = [columns(out) for out in outs]
     count = len(next(iter(seeds[0].values()))[0])
     weights = np.concatenate([np.ones((1, count)), *resample_counts(count, RESAMPLES, 0)])
-    return {key: np.mean([weights @ own[key][0] / (weights @ own[key][1]) for own in seeds], axis=0) for key in SHOWN}
+    return {key: np.stack([weights @ own[key][0] / (weights @ own[key][1]) for own in seeds]) for key in SHOWN}
+
+
+def over_seeds(values: np.ndarray) -> np.ndarray:
+    """Mean over seeds (1 + RESAMPLES,); each resample draws the seeds anew, too."""
+    seeds, columns = values.shape
+    picked = np.random.default_rng(0).integers(seeds, size=(seeds, columns))
+    picked[:, 0] = np.arange(seeds)
+    return values[picked, np.arange(columns)].mean(axis=0)
 
 
 def table(measured: dict[str, list[Path]]) -> str:
-    """One line a row: mean over seeds and 95 % interval over samples; the gain is against the start, sample by sample."""
-    found = {name: resampled(outs) for name, outs in measured.items()}
-    start = found[START]["target mIoU"]
-    titles = [f"{title}, %" for title in SHOWN.values()]
-    lines = [f"| run | seeds | {' | '.join(titles)} | gain in target mIoU |", "|---" * (len(SHOWN) + 3) + "|"]
+    """One line a row: mean over seeds, 95 % interval over samples and seeds; gains over the start are paired."""
+    found = {name: by_seed(outs) for name, outs in measured.items()}
+    start = found[START]["target mIoU"][0]
+    titles = [*(f"{title}, %" for title in SHOWN.values()), "gain in target mIoU", "of each seed"]
+    lines = [f"| run | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
     for name, values in found.items():
-        cells = [_interval(values[key]) for key in SHOWN]
-        cells.append("" if name == START else _interval(values["target mIoU"] - start, sign="+"))
-        lines.append(f"| {name} | {len(measured[name])} | {' | '.join(cells)} |")
+        cells = [_interval(over_seeds(values[key])) for key in SHOWN]
+        gains = values["target mIoU"] - start
+        cells += ["", ""] if name == START else [_interval(over_seeds(gains), sign="+"), _each(gains)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _interval(values: np.ndarray, sign: str = "") -> str:
     low, high = np.percentile(values[1:], (2.5, 97.5))
     return " ".join((f"{100 * values[0]:{sign}.1f}", f"({100 * low:.1f} to {100 * high:.1f})"))
+
+
+def _each(gains: np.ndarray) -> str:
+    return ", ".join(f"{100 * gain:+.1f}" for gain in gains[:, 0]) if len(gains) > 1 else ""
 
 
 def main() -> None:

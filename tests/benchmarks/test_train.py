@@ -50,17 +50,22 @@ def test_a_step_is_told_by_phases_both_ways(script: Any, capsys: pytest.CaptureF
 
 
 def test_gains_are_paired_and_seeds_averaged(script: Any, tmp_path: Path) -> None:
-    """By hand: two targets and one empty expression; a run that is better everywhere by one tenth."""
+    """By hand: thirty targets, fifteen empty expressions; a run that is better everywhere by one tenth."""
     defined = script("miniature_grpo")
     for name, ious in (("start", (0.5, 0.9)), ("run", (0.6, 1.0))):
         rows = [
             {"id": str(i), "no_target": False, "abstained": False, "iou": iou, "intersection": iou * 10, "union": 10}
-            for i, iou in enumerate(ious)
+            for i, iou in enumerate(ious * 15)
         ]
-        rows.append({"id": "2", "no_target": True, "abstained": name == "run", "iou": 0, "intersection": 0, "union": 0})
+        empty = {"no_target": True, "abstained": name == "run", "iou": 0, "intersection": 0, "union": 0}
+        rows += [{"id": str(i), **empty} for i in range(30, 45)]
         folder = tmp_path / name / "scores" / "demo"
         folder.mkdir(parents=True)
         (folder / "genseg.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = defined["columns"](tmp_path / "run")
     value = {key: float(np.sum(above) / np.sum(below)) for key, (above, below) in found.items()}
-    assert value == {"target mIoU": 0.8, "target cIoU": 0.8, "N-acc": 1, "FNR": 0, "P@0.9": 0.5}
+    assert value == pytest.approx({"target mIoU": 0.8, "target cIoU": 0.8, "N-acc": 1, "FNR": 0, "P@0.9": 0.5})
+    three = {defined["START"]: [tmp_path / "start"], "better": [tmp_path / "run", tmp_path / "run", tmp_path / "start"]}
+    *_, gain, seeds, _ = defined["table"](three).splitlines()[-1].split("|")
+    assert gain.strip() == "+6.7 (0.0 to 10.0)", "seeds are drawn anew in each resample"
+    assert seeds.strip() == "+10.0, +10.0, +0.0"
