@@ -105,13 +105,20 @@ def _prepare(recipe: Recipe, inputs: Inputs, out: Path, prepare: Prepare) -> Non
     except GensegError as error:
         if error.code != ExitCode.NOT_FOUND:
             raise
-        command = f"genseg prep {recipe.name} --split {recipe.split} --for eval"
+        command = command_of(recipe)
         raise GensegError(
             f"{out}: not prepared yet, and {error.message}",
-            hint=f"{error.hint}; `{command}` has more options" if error.hint else command,
+            hint=f"{error.hint}; `{command}` has more options"
+            if error.hint and command
+            else error.hint or command or "",
             code=error.code,
         ) from error
     prepare(recipe, raw, out)
+
+
+def command_of(recipe: Recipe) -> str | None:
+    """The command that prepares the set for evaluation; None where only an evaluation makes such a recipe."""
+    return f"genseg prep {recipe.name} --split {recipe.split} --for eval" if recipe.name in names() else None
 
 
 # ---------------------------------------------------------------- Parquet that no recipe knows
