@@ -55,6 +55,8 @@ class Row:
 
     settings: tuple[str, ...] = ()
     start: str = START
+    taught: str | None = None
+    """Name of the demonstrations; None: trained by reward."""
     main: bool = False
     share: float = 1.0
     """Of the steps of a run: both stages of a two-stage run together are as long as the others."""
@@ -64,16 +66,23 @@ class Row:
     """What prompts the segmenter."""
 
 
-START_NEGATIVES = "supervised start with negative points"
+# The bundled policy has never written a negative point: it learns to on all kinds of scenes, then becomes a start.
+FORM_NEGATIVES, START_NEGATIVES = "taught negative points", "supervised start with negative points"
 ROWS = {
-    START: Row(SUPERVISED, start="demo"),
+    START: Row(SUPERVISED, start="demo", taught="one object"),
     "distance reward": Row(DISTANCE, main=True),
     "SAM-in-the-loop": Row(main=True),
     "first stage: distance": Row(DISTANCE, share=0.5),
     "two-stage": Row(start="first stage: distance", main=True, share=0.5),
     "SAM-in-the-loop without KL": Row(("train.beta=0",)),
     "SAM-in-the-loop without no-target reward": Row(("reward.no_target=0",)),
-    START_NEGATIVES: Row((*SUPERVISED, "model.dialect=genseg-mini-neg"), start="demo", mode="box+2+neg"),
+    FORM_NEGATIVES: Row(
+        (*SUPERVISED, "train.lr=5e-4", "train.epochs=2", "model.dialect=genseg-mini-neg"),
+        start="demo",
+        taught="all kinds",
+        mode="box+2+neg",
+    ),
+    START_NEGATIVES: Row(SUPERVISED, start=FORM_NEGATIVES, taught="one object", mode="box+2+neg"),
     "SAM-in-the-loop with negative points": Row(
         ("reward.negative_points=10",), start=START_NEGATIVES, mode="box+2+neg"
     ),
@@ -91,7 +100,7 @@ def genseg(*arguments: object) -> None:
 class Scenes:
     """Prepared sets, of streams of scenes that nothing else is taught on."""
 
-    demonstrated: Path
+    demonstrated: dict[str, Path]
     train: Path
     held_out: Path
 
@@ -110,7 +119,10 @@ def prepare(out: Path, steps: int) -> Scenes:
 
     fewest = min(row.n for row in ROWS.values())
     return Scenes(
-        drawn("demonstrated", DEMONSTRATED, DEMONSTRATED_SEED, ONE_OBJECT),
+        {
+            "one object": drawn("demonstrated", DEMONSTRATED, DEMONSTRATED_SEED, ONE_OBJECT),
+            "all kinds": drawn("demonstrated-all-kinds", DEMONSTRATED, DEMONSTRATED_SEED + 1, AS_GREFCOCO),
+        },
         drawn(f"train-{steps}", steps * ROLLOUTS // fewest, TRAIN_SEED, AS_GREFCOCO),
         drawn("held-out", HELD_OUT, HELD_OUT_SEED, AS_GREFCOCO, "eval"),
     )
@@ -123,20 +135,18 @@ def folder(out: Path, name: str, seed: int) -> Path:
 def train(out: Path, data: Scenes, name: str, seed: int, steps: int) -> Path:
     """The run of a row, trained to its end. The starts have one seed."""
     row = ROWS[name]
-    if row.start == "demo":
-        run = folder(out, name, 0)
-        stage = ("--stage", "sft", "--model", "demo", "--data", data.demonstrated, "--seed", 0)
+    run = folder(out, name, 0 if row.taught else seed)
+    start = "demo" if row.start == "demo" else train(out, data, row.start, seed, steps)
+    if row.taught:
+        stage = ("--stage", "sft", "--data", data.demonstrated[row.taught], "--seed", 0)
         settings = row.settings
     else:
-        run = folder(out, name, seed)
         prompts = ROLLOUTS // row.n
-        limit = round(steps * row.share) * prompts
-        stage = ("--model", train(out, data, row.start, seed, steps), "--data", data.train, "--seed", seed)
-        stage = (*stage, "--limit", limit)
+        stage = ("--data", data.train, "--seed", seed, "--limit", round(steps * row.share) * prompts)
         settings = (f"train.num_generations={row.n}", f"train.prompts_per_step={prompts}", *REWARDED, *row.settings)
     settings = (*settings, f"predict.mode={row.mode}")
     genseg(
-        *("train", "--preset", "demo", *stage, "--device", "cpu", "-q", "-o", run),
+        *("train", "--preset", "demo", "--model", start, *stage, "--device", "cpu", "-q", "-o", run),
         *(part for one in settings for part in ("--set", one)),
     )
     return run
