@@ -1,15 +1,18 @@
-"""The method in miniature: a policy that names one object is trained by reward to name several, or none.
+"""The method in miniature: a policy with the habit of naming one object is trained by reward to name several, or none.
 
     python benchmarks/miniature_grpo.py [--out runs/miniature-grpo] [--steps 40] [--rows NAME …] [--seeds 3] [--table]
 
-The start is the bundled policy after 60 supervised steps on expressions that each mean one object, as in RefCOCO: it
-then nearly always answers with one. Rewards are given on scenes in the shares of the recipe `grefcoco`: a quarter of
+The start is the bundled policy after 60 supervised steps on expressions that each mean one object, as in RefCOCO.
+Rewards are given on scenes in the shares of the recipe `grefcoco`: a quarter of
 the expressions match nothing, 40 % several objects.
 
 Each row is `genseg train` and then `genseg eval`, in folders of their own: killed and started again, it goes on where
 it was. Rows that are done are printed as one markdown table; `--table` prints those and trains nothing. The main rows
-have `--seeds` seeds, the ablations one. Several of these commands side by side share the work if they are given other
-`--rows`, once a first with `--rows` and no name has made data and start.
+have `--seeds` seeds, the ablations one.
+
+Several of these commands side by side share the work if they are given other `--rows`, once a first with `--rows` and no
+name has made data and start. What starts from the same run goes into one command: the two stages, and all rows with
+negative points.
 """
 
 from __future__ import annotations
@@ -59,9 +62,9 @@ class Row:
     """Name of the demonstrations; None: trained by reward."""
     main: bool = False
     share: float = 1.0
-    """Of the steps of a run: both stages of a two-stage run together are as long as the others."""
+    """Of the steps of a run: both stages of a two-stage run together are as long as the others, on the same questions."""
     n: int = 8
-    """Completions of a question. All rows have as many completions in a step."""
+    """Completions of a question. All rows have as many completions in a step, and so more questions the smaller n is."""
     mode: str = "box+2"
     """What prompts the segmenter."""
 
@@ -110,11 +113,12 @@ def prepare(out: Path, steps: int) -> Scenes:
 
     def drawn(name: str, count: int, seed: int, shares: dict[str, float], purpose: str = "train") -> Path:
         folder = out / "data" / name
-        settings = [f"select.count={count}", *(f"select.shares.{kind}={share}" for kind, share in shares.items())]
-        genseg(
-            *("prep", "scenes", "--n", DRAWN_FROM * count, "--seed", seed, "--for", purpose, "-o", folder, "-q"),
-            *(part for one in settings for part in ("--set", one)),
-        )
+        if not (folder / "dataset.json").exists():
+            settings = [f"select.count={count}", *(f"select.shares.{kind}={share}" for kind, share in shares.items())]
+            genseg(
+                *("prep", "scenes", "--n", DRAWN_FROM * count, "--seed", seed, "--for", purpose, "-o", folder, "-q"),
+                *(part for one in settings for part in ("--set", one)),
+            )
         return folder
 
     fewest = min(row.n for row in ROWS.values())
@@ -132,10 +136,16 @@ def folder(out: Path, name: str, seed: int) -> Path:
     return out / f"{name.replace(' ', '-').replace(',', '').replace(':', '')}-{seed}"
 
 
+def finished(run: Path) -> bool:
+    return (run / "model" / "genseg.json").exists()
+
+
 def train(out: Path, data: Scenes, name: str, seed: int, steps: int) -> Path:
     """The run of a row, trained to its end. The starts have one seed."""
     row = ROWS[name]
     run = folder(out, name, 0 if row.taught else seed)
+    if finished(run):
+        return run
     start = "demo" if row.start == "demo" else train(out, data, row.start, seed, steps)
     if row.taught:
         stage = ("--stage", "sft", "--data", data.demonstrated[row.taught], "--seed", 0)
@@ -186,24 +196,31 @@ def by_seed(outs: list[Path]) -> dict[str, np.ndarray]:
     return {key: np.stack([weights @ own[key][0] / (weights @ own[key][1]) for own in seeds]) for key in SHOWN}
 
 
+def start_of(name: str) -> str:
+    """The supervised row that a row began with."""
+    while name in ROWS and not ROWS[name].taught:
+        name = ROWS[name].start
+    return START if name == BUNDLED else name
+
+
 def over_seeds(values: np.ndarray) -> np.ndarray:
     """Mean over seeds (1 + RESAMPLES,); each resample draws the seeds anew, too."""
-    seeds, columns = values.shape
-    picked = np.random.default_rng(0).integers(seeds, size=(seeds, columns))
+    seeds, resamples = values.shape
+    picked = np.random.default_rng(0).integers(seeds, size=(seeds, resamples))
     picked[:, 0] = np.arange(seeds)
-    return values[picked, np.arange(columns)].mean(axis=0)
+    return values[picked, np.arange(resamples)].mean(axis=0)
 
 
 def table(measured: dict[str, list[Path]]) -> str:
-    """One line a row: mean over seeds, 95 % interval over samples and seeds; gains over the start are paired."""
+    """One line a row: mean over seeds, 95 % interval over samples and seeds; gains over its own start are paired."""
     found = {name: by_seed(outs) for name, outs in measured.items()}
-    start = found[START]["target mIoU"][0]
     titles = [*(f"{title}, %" for title in SHOWN.values()), "gain in target mIoU", "of each seed"]
     lines = [f"| run | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
     for name, values in found.items():
         cells = [_interval(over_seeds(values[key])) for key in SHOWN]
+        start = found.get(start_of(name), values)["target mIoU"][0]
         gains = values["target mIoU"] - start
-        cells += ["", ""] if name == START else [_interval(over_seeds(gains), sign="+"), _each(gains)]
+        cells += [_interval(over_seeds(gains), sign="+"), _each(gains)] if gains.any() else ["", ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -234,9 +251,9 @@ def main() -> None:
             run = folder(asked.out, name, seed)
             if not asked.table:
                 train(asked.out, data, name, seed, asked.steps)
-            if (run / "model" / "genseg.json").exists():
+            if finished(run):
                 measured.setdefault(name, []).append(evaluate(run, data.held_out, run / "eval", row.mode))
-    print(table(measured))
+    print(table(measured) if START in measured else "nothing is trained yet")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,12 @@ def test_gains_are_paired_and_seeds_averaged(script: Any, tmp_path: Path) -> Non
     found = defined["columns"](tmp_path / "run")
     value = {key: float(np.sum(above) / np.sum(below)) for key, (above, below) in found.items()}
     assert value == pytest.approx({"target mIoU": 0.8, "target cIoU": 0.8, "N-acc": 1, "FNR": 0, "P@0.9": 0.5})
-    three = {defined["START"]: [tmp_path / "start"], "better": [tmp_path / "run", tmp_path / "run", tmp_path / "start"]}
+    three = {
+        defined["START"]: [tmp_path / "start"],
+        "SAM-in-the-loop": [tmp_path / "run", tmp_path / "run", tmp_path / "start"],
+    }
     *_, gain, seeds, _ = defined["table"](three).splitlines()[-1].split("|")
     assert gain.strip() == "+6.7 (0.0 to 10.0)", "seeds are drawn anew in each resample"
     assert seeds.strip() == "+10.0, +10.0, +0.0"
+    begun = {name: defined["start_of"](name) for name in ("two-stage", "SAM-in-the-loop with negative points")}
+    assert begun == {"two-stage": defined["START"], "SAM-in-the-loop with negative points": defined["START_NEGATIVES"]}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gensegcli.dialects import DIALECTS, get_dialect
-from gensegcli.dialects.frames import whole_units
+from gensegcli.dialects.frames import rounded
 from gensegcli.records import Answer, GridBox, GridPoint, Instance, Size
 from tests.dialects.answers import INSTANCE, answers, boxes
 
@@ -48,17 +48,17 @@ def test_to_a_thousandth_of_a_pixel_in_a_frame(answer: Answer, frame: Size) -> N
 
 
 @given(answer=answers(), frame=frames)
-def test_whole_units_are_whole_in_the_text_and_settled(answer: Answer, frame: Size) -> None:
+def test_rounded_numbers_are_whole_in_the_text_and_settled(answer: Answer, frame: Size) -> None:
     """What a model is taught: no decimal point anywhere, boxes never closed, and nothing left to round."""
     dialect = get_dialect("genseg-pixels")
-    rounded = whole_units(Answer(answer.instances), frame)
-    text = dialect.render(rounded, frame=frame)
+    taught = rounded(Answer(answer.instances), frame)
+    text = dialect.render(taught, frame=frame)
 
     assert "." not in text
     found = dialect.read(text, frame=frame, strict=True)
-    assert near(found, rounded, frame)
-    assert dialect.render(whole_units(found, frame), frame=frame) == text
-    for one, other in zip(rounded.instances, answer.instances, strict=True):
+    assert near(found, taught, frame)
+    assert dialect.render(rounded(found, frame), frame=frame) == text
+    for one, other in zip(taught.instances, answer.instances, strict=True):
         moved = [
             abs(x - y) * frame[axis % 2] / 1000 for axis, (x, y) in enumerate(zip(one.box, other.box, strict=True))
         ]
@@ -67,16 +67,21 @@ def test_whole_units_are_whole_in_the_text_and_settled(answer: Answer, frame: Si
 
 @given(answer=answers())
 def test_the_miniature_is_taught_multiples_of_ten(answer: Answer) -> None:
-    step = get_dialect("genseg-mini").step
-    taught = whole_units(answer, step=step)
+    to = get_dialect("genseg-mini").rounding
+    taught = rounded(answer, to=to)
 
-    assert whole_units(taught, step=step) == taught
+    assert rounded(taught, to=to) == taught
     for one, true in zip(taught.instances, answer.instances, strict=True):
         numbers = [*one.box, *(value for point in (*one.points, *one.negatives) for value in point)]
         assert {value % 10 for value in numbers} <= {0}
         assert max(abs(x - y) for x, y in zip(one.box, true.box, strict=True)) <= 10
         assert one.box.x1 < one.box.x2
         assert one.box.y1 < one.box.y2
+
+
+def test_what_cannot_write_the_far_edge_is_refused() -> None:
+    with pytest.raises(ValueError, match="10 does not divide 644 × 480"):
+        rounded(Answer(), Size(644, 480), to=10)
 
 
 @given(answer=answers(most=1, negatives=0))

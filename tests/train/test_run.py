@@ -127,7 +127,7 @@ def test_ten_steps_are_five_and_five_more(unbroken: tuple[Path, Outcome], small:
     assert any(not torch.equal(ours[name], start[name].float()) for name in ours), "something was learned"
 
 
-@pytest.mark.parametrize("loss", ["grpo", "dapo"])
+@pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo"])
 def test_micro_batches_of_like_length_give_the_gradient_of_random_ones(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
@@ -147,6 +147,44 @@ def test_micro_batches_of_like_length_give_the_gradient_of_random_ones(
     assert ours["grad_norm"] > 0.01
     assert ours["grad_norm"] == pytest.approx(random["grad_norm"], rel=1e-4)
     assert ours["entropy"] == pytest.approx(random["entropy"], rel=0.05)
+
+
+@pytest.mark.parametrize("average", ["train.loss_type=bnpo", "train.entropy_coef=0.001"])
+def test_averages_over_a_micro_batch_keep_random_ones(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: str
+) -> None:
+    from gensegcli.train import grpo
+
+    monkeypatch.delattr(grpo, "sorted_batches")
+    assert train(Plan.of(small(average), limit=2), tmp_path / "random").step == 1
+    with pytest.raises(NameError, match="sorted_batches"):
+        train(Plan.of(small(), limit=2), tmp_path / "sorted")
+
+
+def test_a_model_that_could_not_be_written_leaves_the_one_before(
+    unbroken: tuple[Path, Outcome], small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gensegcli.train.trainer import RunTrainer
+
+    plan = Plan.of(small("train.save_steps=1"), limit=2)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").touch()
+    write = RunTrainer._write
+
+    def cut_off(trainer: RunTrainer, folder: Path, *arguments: Any) -> None:
+        write(trainer, folder, *arguments)
+        if not folder.name.startswith("checkpoint"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunTrainer, "_write", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train(plan, tmp_path)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["old"]
+    assert train(plan, tmp_path).model == tmp_path / "model"
+    assert not (tmp_path / "model" / "old").exists()
+    assert (tmp_path / "model" / "genseg.json").is_file()
+    assert not (tmp_path / ".model.partial").exists()
 
 
 def test_other_settings_are_refused_with_the_keys_that_differ(unbroken: tuple[Path, Outcome], small: Small) -> None:

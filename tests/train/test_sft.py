@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from transformers import AutoProcessor
 
 from gensegcli.dialects import get_dialect
 from gensegcli.errors import GensegError
+from gensegcli.models import resolve_policy
 from gensegcli.records import Answer, GridBox, GridPoint, Target
 from gensegcli.sources.prepared import read_prepared
+from gensegcli.sources.scenes import samples, scene_of, true_answer
 from gensegcli.train.data import find_training_set
 from gensegcli.train.run import Plan, train
 from gensegcli.train.runs import METRICS, read_steps
-from gensegcli.train.sft import demonstration, teachable
+from gensegcli.train.sft import Demonstrations, demonstration, teachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +50,17 @@ def test_scenes_come_with_the_thoughts_that_the_miniature_has(scenes: Path) -> N
         think = demonstration(sample).think or ""
         assert think.startswith("I see ")
         assert ("Match: none." in think) == sample.no_target
+
+
+def test_the_miniature_is_shown_what_it_was_taught() -> None:
+    """To the number: `prep` keeps exact truth, and the policy was taught multiples of ten."""
+    policy = resolve_policy("demo")
+    shown = list(samples(60, seed=16))
+    processor = AutoProcessor.from_pretrained(policy.path, local_files_only=True)
+    demonstrations = Demonstrations(shown, get_dialect("genseg-mini"), policy.entry, processor, most_tokens=128)
+    for index, sample in enumerate(shown):
+        scene, reference = scene_of(index, seed=16)
+        assert demonstrations.answer(sample) == demonstrations.dialect.render(true_answer(scene, reference))
 
 
 def test_a_think_text_of_the_data_is_kept_without_tags(scenes: Path) -> None:

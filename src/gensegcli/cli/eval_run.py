@@ -19,7 +19,7 @@ from gensegcli.cli.progress import progress
 from gensegcli.cli.tables import table
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.evaluate.data import choose, read_ids
-from gensegcli.evaluate.find import command_of, find_set
+from gensegcli.evaluate.find import find_set, prep_command
 from gensegcli.evaluate.report.formats import as_text
 from gensegcli.evaluate.report.sections import sections
 from gensegcli.evaluate.results import read_run, to_json
@@ -131,11 +131,11 @@ def _modes(request: Request) -> tuple[PromptMode, ...]:
 def _find(request: Request, say: Callable[[str], None], *, quiet: bool, dry_run: bool) -> EvalSet:
     def make(recipe: Recipe, raw: RawSet, out: Path) -> None:
         if dry_run:
-            first = "without --dry-run it is prepared first"
-            command = command_of(recipe)
+            itself = "without --dry-run it is prepared first"
+            command = prep_command(recipe)
             raise GensegError(
                 f"{recipe.name} {recipe.split}: not prepared yet, and --dry-run writes nothing",
-                hint=f"{command}; {first}" if command else first,
+                hint=f"{command}; {itself}" if command else itself,
                 code=ExitCode.NOT_FOUND,
             )
         say(f"preparing {recipe.name} {recipe.split} in {out}")

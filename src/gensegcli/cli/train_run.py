@@ -72,18 +72,6 @@ class Task:
         settings = resolve(preset=preset, file=config, assignments=assignments, flags=flags)
         return cls(settings, preset or picture_stem(str(config)), out, limit)
 
-    def plan(self) -> Plan:
-        """Every name looked up."""
-        from gensegcli.train.run import Plan
-
-        return Plan.of(self.settings, limit=self.limit)
-
-    def setup(self) -> Setup:
-        """The same without the data."""
-        from gensegcli.train.run import Setup
-
-        return Setup.look_up(self.settings)
-
     def place(self, plan: Plan) -> Path:
         """The folder of the run."""
         return self.folder or Path("runs", f"train-{self.name}-{digest(plan.identity())}")
@@ -137,11 +125,14 @@ def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: boo
     """Do it, and return the exit code."""
     _require_packages()
     console.hush()
+    from gensegcli.train.run import Plan, look_up
+
+    setup = look_up(task.settings)
     try:
-        plan = task.plan()
-    except GensegError as missing:
-        if dry_run and missing.code is ExitCode.NOT_FOUND and not json:
-            _show_setup(task, processes=where.total)  # what is known without the data
+        plan = Plan.on_data(setup, limit=task.limit)
+    except GensegError:
+        if dry_run and not json:
+            _show_setup(setup, processes=where.total)  # what is known without the data
         raise
     folder = task.place(plan)
     if dry_run:
@@ -272,11 +263,11 @@ def _show_plan(plan: Plan, folder: Path, *, processes: int, json: bool) -> None:
     sys.stdout.write("\n" + table(("setting", "value", "from"), rows))
 
 
-def _show_setup(task: Task, *, processes: int) -> None:
+def _show_setup(setup: Setup, *, processes: int) -> None:
     from gensegcli.train.memory import estimate
 
-    _show_memory(estimate(task.setup(), processes))
-    sys.stdout.write("\n" + table(("setting", "value", "from"), task.settings.rows()))
+    _show_memory(estimate(setup, processes))
+    sys.stdout.write("\n" + table(("setting", "value", "from"), setup.settings.rows()))
 
 
 def _show_memory(memory: Memory) -> None:

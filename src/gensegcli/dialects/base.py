@@ -20,8 +20,8 @@ class Dialect(Protocol):
     """First 12 hex digits of the SHA-256 of the prompt template: stored with every result."""
     asks_negatives: bool
     """Whether the question asks for background points, and a demonstrated answer has them."""
-    step: int
-    """The numbers of a demonstrated answer are multiples of this many units."""
+    rounding: int
+    """The numbers of a demonstrated answer on the grid are multiples of this."""
 
     def ask(self, query: str) -> str:
         """The prompt text for a normalised expression."""

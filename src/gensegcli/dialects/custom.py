@@ -19,7 +19,7 @@ class CustomPrompt:
 
     def __init__(self, base: Dialect, template: str) -> None:
         self.base, self.template = base, template
-        self.name, self.asks_negatives, self.step = base.name, base.asks_negatives, base.step
+        self.name, self.asks_negatives, self.rounding = base.name, base.asks_negatives, base.rounding
         self.digest = hashlib.sha256(template.encode()).hexdigest()[:12]
 
     def ask(self, query: str) -> str:

@@ -43,17 +43,22 @@ def to_grid(values: Sequence[float], frame: Size | None) -> list[float]:
     return [value * GRID / frame[axis % 2] for axis, value in enumerate(values)]
 
 
-def whole_units(answer: Answer, frame: Size | None = None, step: int = 1) -> Answer:
-    """The answer with every number rounded to a multiple of `step` units of the frame, as models are taught to write.
+def rounded(answer: Answer, frame: Size | None = None, to: int = 1) -> Answer:
+    """The answer in multiples of `to` units of the frame, as models are taught to write; halves are rounded up.
 
-    A box keeps sides of at least one step: it grows outwards where rounding would close it. Points may thereby move
-    by up to half a step. A step divides both sides of the frame, or is 1.
+    A box keeps sides of at least one such step: it grows outwards where rounding would close it. Points may thereby
+    move by up to half a step.
+
+    Raises:
+        ValueError: `to` does not divide the sides of the frame, whose far edge could then not be written.
     """
     size = frame or GRID_FRAME
-    steps = [side // step for side in size]
+    if any(side % to for side in size):
+        raise ValueError(f"{to} does not divide {size.width} × {size.height}")
+    steps = [side // to for side in size]
 
     def point(found: GridPoint) -> GridPoint:
-        units = [math.floor(value * steps[axis] / GRID + 0.5) * step for axis, value in enumerate(found)]
+        units = [math.floor(value * steps[axis] / GRID + 0.5) * to for axis, value in enumerate(found)]
         return GridPoint(*to_grid(units, size))
 
     def box(found: GridBox) -> GridBox:
@@ -62,7 +67,7 @@ def whole_units(answer: Answer, frame: Size | None = None, step: int = 1) -> Ans
             if units[axis] >= units[axis + 2]:
                 units[axis] = min(math.floor(found[axis] * steps[axis] / GRID), steps[axis] - 1)
                 units[axis + 2] = units[axis] + 1
-        return GridBox(*to_grid([unit * step for unit in units], size))
+        return GridBox(*to_grid([unit * to for unit in units], size))
 
     return Answer(
         tuple(

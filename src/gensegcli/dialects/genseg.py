@@ -58,8 +58,8 @@ PIXELS = JsonDialect("genseg-pixels", _question(IN_PIXELS), KEYS)
 NEGATIVES = JsonDialect("genseg-neg", _question(_ON_GRID, _FORM_NEGATIVES, _NEGATIVES), KEYS)
 """Asks for background points as well: what the negative-point reward needs."""
 
-MINI = JsonDialect("genseg-mini", "Find: {query}", KEYS, step=10)
+MINI = JsonDialect("genseg-mini", "Find: {query}", KEYS, rounding=10)
 """For the bundled miniature, which knows nothing but this task and needs no explanation."""
 
-MINI_NEGATIVES = JsonDialect("genseg-mini-neg", "Find, with negative_points: {query}", KEYS, step=MINI.step)
+MINI_NEGATIVES = JsonDialect("genseg-mini-neg", "Find, with negative_points: {query}", KEYS, rounding=MINI.rounding)
 """The same with background points. The bundled weights must be taught it first."""

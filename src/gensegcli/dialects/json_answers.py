@@ -62,13 +62,13 @@ class Keys:
 class JsonDialect:
     """See `Dialect`. The completion is `<think>TEXT</think><answer>JSON</answer>`."""
 
-    def __init__(self, name: str, template: str, keys: Keys, *, step: int = 1) -> None:
+    def __init__(self, name: str, template: str, keys: Keys, *, rounding: int = 1) -> None:
         self.name = name
         self.template = template
         self.digest = hashlib.sha256(template.encode()).hexdigest()[:12]
         self.keys = keys
         self.asks_negatives = keys.negatives is not None and keys.negatives in template
-        self.step = step
+        self.rounding = rounding
 
     def ask(self, query: str) -> str:
         # Not str.format: the template shows JSON, and an expression may hold braces.

@@ -58,7 +58,7 @@ class SegR1:
     template = _TEMPLATE
     digest = hashlib.sha256(_TEMPLATE.encode()).hexdigest()[:12]
     asks_negatives = True
-    step = 1
+    rounding = 1
 
     def ask(self, query: str) -> str:
         return self.template.replace("{query}", query)

@@ -105,20 +105,16 @@ def _prepare(recipe: Recipe, inputs: Inputs, out: Path, prepare: Prepare) -> Non
     except GensegError as error:
         if error.code != ExitCode.NOT_FOUND:
             raise
-        command = command_of(recipe)
-        raise GensegError(
-            f"{out}: not prepared yet, and {error.message}",
-            hint=f"{error.hint}; `{command}` has more options"
-            if error.hint and command
-            else error.hint or command or "",
-            code=error.code,
-        ) from error
+        command = prep_command(recipe)
+        hint = f"{error.hint}; `{command}` has more options" if error.hint and command else error.hint or command
+        message = f"{out}: not prepared yet, and {error.message}"
+        raise GensegError(message, hint=hint, code=error.code) from error
     prepare(recipe, raw, out)
 
 
-def command_of(recipe: Recipe) -> str | None:
-    """The command that prepares the set for evaluation; None where only an evaluation makes such a recipe."""
-    return f"genseg prep {recipe.name} --split {recipe.split} --for eval" if recipe.name in names() else None
+def prep_command(recipe: Recipe) -> str:
+    """The command that prepares the set of a named recipe for evaluation; empty for any other recipe."""
+    return f"genseg prep {recipe.name} --split {recipe.split} --for eval" if recipe.name in names() else ""
 
 
 # ---------------------------------------------------------------- Parquet that no recipe knows

@@ -7,6 +7,7 @@ near misses (the right colour on the wrong shape). Everything follows from one i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -313,12 +314,12 @@ _KINDS: dict[str, Callable[[Scene, np.random.Generator], Reference | None]] = {
 
 # ---------------------------------------------------------------- truth
 
-ANSWER_STEP = 10  # `step` of the dialect genseg-mini
-"""Taught answers are rounded to this many grid units: 1.3 pixels of a 128-pixel scene."""
+ANSWER_STEP = 10
+"""Taught answers are rounded to this many grid units, 1.3 pixels of a 128-pixel scene: `rounding` of genseg-mini."""
 
 
 def _rounded(value: float) -> int:
-    return round(value / ANSWER_STEP) * ANSWER_STEP
+    return math.floor(value / ANSWER_STEP + 0.5) * ANSWER_STEP
 
 
 def true_answer(scene: Scene, reference: Reference) -> Answer:

@@ -148,9 +148,10 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL's, but each micro-batch holds completions of like length.
 
-        Not where the loss averages over the tokens of a micro-batch: what stands together would then weigh together.
+        Not where a loss averages over the tokens of a micro-batch (bnpo, the entropy bonus): what stands together would
+        then weigh together. Only what is told of KL, entropy and clipping is such an average in all cases.
         """
-        if not self.model.training or self.loss_type == "bnpo":
+        if not self.model.training or self.loss_type == "bnpo" or self._entropy_bonus_enabled:
             return super()._prepare_inputs(generation_batch)
         count = self.args.steps_per_generation  # micro-batches of a step: every step generates anew
         if self._step % count == 0 or self._buffered_inputs is None:

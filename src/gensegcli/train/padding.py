@@ -45,7 +45,7 @@ def sorted_batches(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]
     """The rows of a step in `count` equal micro-batches, those of like length together.
 
     Args:
-        batch: `prompt_mask` and `completion_mask` (B T), further tensors (B …), lists by row, numbers and None.
+        batch: `prompt_mask` and `completion_mask` (B T), further tensors (B …), lists by row, 0-dimensional tensors and None.
         count: divides B.
     """
     rows = (batch["prompt_mask"].sum(dim=1) + batch["completion_mask"].sum(dim=1)).argsort(stable=True)
@@ -55,7 +55,8 @@ def sorted_batches(batch: Mapping[str, Any], count: int) -> list[dict[str, Any]]
         else _take(values, rows)
         for name, values in split_pixel_values_by_grid(dict(batch)).items()
     }
-    return [unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(by_row, count)]
+    parts: list[Any] = split_tensor_dict(by_row, count)
+    return [unsplit_pixel_values_by_grid(part) for part in parts]
 
 
 def in_order(parts: list[torch.Tensor], rows: list[torch.Tensor]) -> torch.Tensor:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """What decides how much memory a run needs: everything but the data.
+    """What a run is about, but for its data.
 
     Attributes:
         settings: with origins.
@@ -71,19 +71,19 @@ class Setup:
     reward: Reward | None
     segmenter: str
 
-    @classmethod
-    def look_up(cls, resolved: Resolved) -> Setup:
-        """Look up the models in the settings, and the reward.
 
-        Raises:
-            GensegError: a name that is nothing, or a reward that cannot be.
-        """
-        settings = resolved.settings
-        policy = resolve_policy(settings.model.name).within(settings.model.max_pixels)
-        reward = reward_of(settings.reward) if settings.train.stage == "grpo" else None
-        segmenter = settings.segmenter.name or policy.entry.segmenter
-        resolve_segmenter(segmenter)
-        return Setup(resolved, policy, get_dialect(settings.model.dialect or policy.entry.dialect), reward, segmenter)
+def look_up(resolved: Resolved) -> Setup:
+    """Look up the models in the settings, and the reward.
+
+    Raises:
+        GensegError: a name that is nothing, or a reward that cannot be.
+    """
+    settings = resolved.settings
+    policy = resolve_policy(settings.model.name).within(settings.model.max_pixels)
+    reward = reward_of(settings.reward) if settings.train.stage == "grpo" else None
+    segmenter = settings.segmenter.name or policy.entry.segmenter
+    resolve_segmenter(segmenter)
+    return Setup(resolved, policy, get_dialect(settings.model.dialect or policy.entry.dialect), reward, segmenter)
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,17 @@ class Plan(Setup):
 
     @classmethod
     def of(cls, resolved: Resolved, *, limit: int | None = None) -> Plan:
-        """Look up every name in the settings.
+        """Look up every name in the settings; see `look_up` and `on_data`."""
+        return cls.on_data(look_up(resolved), limit=limit)
+
+    @classmethod
+    def on_data(cls, setup: Setup, *, limit: int | None = None) -> Plan:
+        """With the data that the settings name.
 
         Raises:
-            GensegError: a name that is nothing, data that is not prepared, a reward that the data cannot serve.
+            GensegError: data that is not prepared, or a reward that it cannot serve.
         """
-        setup = Setup.look_up(resolved)
-        data = find_training_set(resolved.settings.train.data)
+        data = find_training_set(setup.settings.settings.train.data)
         reward = setup.reward
         if reward is not None and reward.needs_true_masks:
             needs_masks(data, [name for name in reward.weights if TERMS[name].masks or name == "negative_points"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 METRICS, ROLLOUTS, CHECKPOINTS = "metrics.jsonl", "rollouts.jsonl", "checkpoints.jsonl"
 MODEL = "model"
 """Folder of the final model in a run."""
+MODEL_DRAFT = ".model.partial"
 
 _HINT = "make room or choose another folder with --out; `genseg train --resume` goes on from the last checkpoint"
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
@@ -76,7 +77,7 @@ def forget(run: Path) -> None:
     with saving(run, hint=_HINT):
         for name in (METRICS, ROLLOUTS, CHECKPOINTS, "offending.json"):
             (run / name).unlink(missing_ok=True)
-        for folder in [run / MODEL, run / "tensorboard", *_checkpoint_folders(run)]:
+        for folder in [run / MODEL, run / MODEL_DRAFT, run / "tensorboard", *_checkpoint_folders(run)]:
             shutil.rmtree(folder, ignore_errors=True)
 
 

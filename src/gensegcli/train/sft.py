@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from torch.utils.data import SequentialSampler
 from trl import SFTTrainer
 
-from gensegcli.dialects.frames import whole_units
+from gensegcli.dialects.frames import rounded
 from gensegcli.dialects.grammar import TAGS
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.geometry import rle
@@ -38,10 +38,11 @@ class Demonstrations(Questions):
         return {**row, "completion": [{"role": "assistant", "content": self.answer(sample)}]}
 
     def answer(self, sample: Sample) -> str:
-        """The completion of a perfect policy, in whole units as models write them."""
+        """The completion of a perfect policy, its numbers rounded as models write them."""
         frame = frame_for(self.entry, sample.size)
         shown = demonstration(sample, negatives=self.dialect.asks_negatives)
-        return self.dialect.render(whole_units(shown, frame, self.dialect.step), frame=frame)
+        to = self.dialect.rounding if frame is None else 1
+        return self.dialect.render(rounded(shown, frame, to), frame=frame)
 
 
 def demonstration(sample: Sample, *, negatives: bool = False) -> Answer:

@@ -18,7 +18,7 @@ from gensegcli.errors import GensegError
 from gensegcli.pretrained import load_weights, quiet_progress
 from gensegcli.store import write_json
 from gensegcli.train import sharding
-from gensegcli.train.runs import CHECKPOINTS, METRICS, StepLog
+from gensegcli.train.runs import CHECKPOINTS, METRICS, MODEL_DRAFT, StepLog
 from gensegcli.train.watch import TRAINER_NAMES
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class RunTrainer:
             model, state = without_adapters(model, state)
             if self.args.bf16:
                 state = {name: weight.to(torch.bfloat16) for name, weight in state.items()}
-            draft = folder.with_name(f".{folder.name}.partial")
+            draft = folder.with_name(MODEL_DRAFT)
             shutil.rmtree(draft, ignore_errors=True)
             self._write(draft, model, state)
             shutil.rmtree(folder, ignore_errors=True)
