@@ -63,7 +63,7 @@ POLICIES: dict[str, PolicyEntry] = {
             str(BUNDLED / "policy"),
             "qwen3_vl",
             dialect="genseg-mini",
-            parameters="3M",
+            parameters="4.2M",
             segmenter="demo",
             max_tokens=512,  # the longest true answer has 230
         ),
