@@ -3,8 +3,8 @@
     python benchmarks/miniature_grpo.py [--out runs/miniature-grpo] [--steps 40] [--rows NAME …] [--seeds 3] [--table]
 
 The start is the bundled policy after 60 supervised steps on expressions that each mean one object, as in RefCOCO.
-Rewards are given on scenes in the shares of the recipe `grefcoco`: a quarter of
-the expressions match nothing, 40 % several objects.
+Rewards are given on scenes in the shares of the recipe `grefcoco`: a quarter of the expressions match nothing, 40 %
+several objects.
 
 Each row is `genseg train` and then `genseg eval`, in folders of their own: killed and started again, it goes on where
 it was. Rows that are done are printed as one markdown table; `--table` prints those and trains nothing. The main rows
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from gensegcli.metrics.bootstrap import resample_counts
+from gensegcli.prep.recipe import resolve
 
 BUNDLED, START = "bundled policy", "supervised start"
 RESAMPLES = 10_000
@@ -36,7 +37,7 @@ DRAWN_FROM = 4
 """Times as many scenes are drawn: several objects are rare among them."""
 ROLLOUTS = 128
 ONE_OBJECT = {"no_target": 0, "single": 1, "multi": 0}
-AS_GREFCOCO = {"no_target": 0.25, "single": 0.35, "multi": 0.4}
+AS_GREFCOCO = resolve("grefcoco", purpose="train").select.shares.model_dump()
 SUPERVISED = (
     *("train.lr=1e-4", "train.warmup_steps=5", "train.prompts_per_step=32"),
     *("train.report_to=none", "train.save_steps=1000"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from gensegcli.dialects.genseg import MINI
 from gensegcli.geometry.boxes import mask_box, pixel_to_grid
 from gensegcli.geometry.keypoints import mine_positive
 from gensegcli.geometry.rle import encode
@@ -314,8 +315,8 @@ _KINDS: dict[str, Callable[[Scene, np.random.Generator], Reference | None]] = {
 
 # ---------------------------------------------------------------- truth
 
-ANSWER_STEP = 10
-"""Taught answers are rounded to this many grid units, 1.3 pixels of a 128-pixel scene: `rounding` of genseg-mini."""
+ANSWER_STEP = MINI.rounding
+"""Taught answers are rounded to this many grid units, 1.3 pixels of a 128-pixel scene."""
 
 
 def _rounded(value: float) -> int:
