@@ -97,9 +97,9 @@ TINY_VISION = {
 PATCHES = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
 
 
-def build_policy(folder: Path, *, tiny: bool, device: torch.device, batch: int) -> TransformersPolicy:
-    """A policy with random weights, saved and then loaded as any checkpoint is."""
-    tokens = build_tokenizer(get_dialect("genseg-mini"))
+def write_policy(folder: Path, *, tiny: bool, device: torch.device, dialect: str = "genseg-mini") -> str:
+    """Save a policy with random weights; the name of its number format."""
+    tokens = build_tokenizer(get_dialect(dialect))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     torch.manual_seed(0)
     default = torch.get_default_dtype()
@@ -111,10 +111,14 @@ def build_policy(folder: Path, *, tiny: bool, device: torch.device, batch: int) 
         torch.set_default_dtype(default)
     model.save_pretrained(folder)
     _processor(tokens).save_pretrained(folder)
-    del model
+    return str(dtype).removeprefix("torch.")
+
+
+def build_policy(folder: Path, *, tiny: bool, device: torch.device, batch: int) -> TransformersPolicy:
+    """A policy with random weights, saved and then loaded as any checkpoint is."""
+    dtype = write_policy(folder, tiny=tiny, device=device)
     _free()
-    dtype_name = str(dtype).removeprefix("torch.")
-    options = EngineOptions(device=str(device), dtype=dtype_name, batch_size=batch)
+    options = EngineOptions(device=str(device), dtype=dtype, batch_size=batch)
     return TransformersPolicy(resolve_policy(str(folder)), options)
 
 

@@ -40,13 +40,13 @@ def as_trl_does() -> Generator[None]:
     ours = PolicyTrainer._generate_single_turn, PolicyTrainer._get_per_token_logps_and_entropies
 
     def write(self: PolicyTrainer, *given: Any, **named: Any) -> Any:
-        with self._timed("rollout"):
+        with self.phases("rollout"):
             return GRPOTrainer._generate_single_turn(self, *given, **named)
 
     def score(self: PolicyTrainer, *given: Any, **named: Any) -> Any:
         if torch.is_grad_enabled():
             return GRPOTrainer._get_per_token_logps_and_entropies(self, *given, **named)
-        with self._timed("reference"):
+        with self.phases("reference"):
             return GRPOTrainer._get_per_token_logps_and_entropies(self, *given, **named)
 
     PolicyTrainer._generate_single_turn, PolicyTrainer._get_per_token_logps_and_entropies = write, score

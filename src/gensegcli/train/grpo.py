@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +17,8 @@ from gensegcli.records import FinishReason, Size
 from gensegcli.rewards.compose import NotFiniteError
 from gensegcli.train.guard import ParityGuard
 from gensegcli.train.padding import in_order, micro_batches, sorted_batches
+from gensegcli.train.phases import OTHER
+from gensegcli.train.pictures import read_once
 from gensegcli.train.questions import picture_tokens
 from gensegcli.train.rollouts import write
 from gensegcli.train.runs import ROLLOUTS
@@ -25,7 +26,7 @@ from gensegcli.train.trainer import RunTrainer
 from gensegcli.train.watch import row_of, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerBase
 
@@ -41,7 +42,6 @@ class RewardFunction:
     Attributes:
         stop_ids: tokens that end a completion.
         rows: of the last call, of all processes, groups together.
-        seconds: spent since the last step was told.
     """
 
     __name__ = "reward"
@@ -49,7 +49,6 @@ class RewardFunction:
     def __init__(self, scorer: Scorer, tokenizer: PreTrainedTokenizerBase, stop_ids: frozenset[int]) -> None:
         self.scorer, self.tokenizer, self.stop_ids = scorer, tokenizer, stop_ids
         self.rows: list[Row] = []
-        self.seconds = 0.0
 
     def __call__(self, *, completion_ids: Sequence[Sequence[int]], sample: Sequence[Sample], **_: Any) -> list[float]:
         """The reward of each completion.
@@ -57,7 +56,6 @@ class RewardFunction:
         Raises:
             NotFiniteError: see `Scorer.score`.
         """
-        began = time.perf_counter()
         finishes = [
             FinishReason.STOP if ids and ids[-1] in self.stop_ids else FinishReason.LENGTH for ids in completion_ids
         ]
@@ -74,7 +72,6 @@ class RewardFunction:
             for one, ids, finish in zip(scored, completion_ids, finishes, strict=True)
         ]
         self.rows = gather_object(rows)
-        self.seconds += time.perf_counter() - began
         return [row.reward for row in rows]
 
 
@@ -101,7 +98,6 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
         **arguments: Any,
     ) -> None:
         self.entry, self.reward, self.most_tokens, self.rollout_rows = entry, reward, most_tokens, rollout_rows
-        self.phases = dict.fromkeys(("rollout", "reference", "prepare", "update"), 0.0)
         super().__init__(reward_funcs=reward, **arguments)
         if rollout != "transformers":
             require_backend("vllm")
@@ -124,26 +120,10 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
         for row in rows:
             self.journal.write(ROLLOUTS, row.record(step))
         tokens = sum(row.length for row in rows)
-        rollout = self.phases["rollout"]
-        phases = {
-            "rollout": rollout,
-            "reward": self.reward.seconds,
-            "reference": self.phases["reference"],
-            "update": self.phases["update"] - self.phases["prepare"],
-        }
-        self.reward.seconds, self.phases = 0.0, dict.fromkeys(self.phases, 0.0)
-        return {
-            **summary(rows, self.num_generations),
-            "tokens_per_second": tokens / rollout if rollout else None,
-            "phases": phases,
-        }
+        return {**summary(rows, self.num_generations), "tokens_per_second": tokens / self.phases.seconds["rollout"]}
 
     def culprits(self) -> Any:
         return [row.record(self.state.global_step + 1) for row in self.reward.rows]
-
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        with self._timed("update"):
-            return super().training_step(model, inputs, num_items_in_batch)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """As TRL's, but each micro-batch holds completions of like length.
@@ -159,11 +139,11 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
         return self._buffered_inputs[self._step % count]
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        with self._timed("prepare"):
+        with self.phases(OTHER), read_once(self.processing_class):
             return super()._generate_and_score_completions(inputs)
 
     def _generate_single_turn(self, prompt_ids: Any, images: Any, *arguments: Any, **named: Any) -> Any:
-        with self._timed("rollout"):
+        with self.phases("rollout"):
             if self.use_vllm:
                 return super()._generate_single_turn(prompt_ids, images, *arguments, **named)
             rows = write(self, prompt_ids, [image for (image,) in images], limit=self.max_completion_length)
@@ -186,7 +166,7 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
         numbers, logs, entropies, losses = [], [], [], []
         for rows, own, cut in micro_batches(fields, batch_size or len(input_ids)):
             # Without gradients it is the reference model, or the policy before its first update.
-            with nullcontext() if torch.is_grad_enabled() else self._timed("reference"):
+            with nullcontext() if torch.is_grad_enabled() else self.phases("reference"):
                 log, entropy, loss = super()._get_per_token_logps_and_entropies(
                     model,
                     logits_to_keep=logits_to_keep - cut,
@@ -206,7 +186,8 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids: Any) -> Any:
         try:
-            return super()._calculate_rewards(inputs, prompts, completions, completion_ids)
+            with self.phases("reward"):
+                return super()._calculate_rewards(inputs, prompts, completions, completion_ids)
         except NotFiniteError as error:
             facts = [
                 {"id": row["sample"].id, "query": row["sample"].query, "text": self._tokenizer.decode(ids)}
@@ -221,14 +202,6 @@ class PolicyTrainer(RunTrainer, GRPOTrainer):
                 ids, Size(*image.size), self.entry, token=self._image_pad_token_id, most_tokens=self.most_tokens
             )
         return prompt_ids, images, fields
-
-    @contextmanager
-    def _timed(self, phase: str) -> Generator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.phases[phase] += time.perf_counter() - began
 
 
 def check_prompt(ids: Sequence[int], size: Size, entry: PolicyEntry, *, token: int, most_tokens: int) -> None:

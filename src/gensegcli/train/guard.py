@@ -7,7 +7,6 @@ tokens, picture tokens and log-probabilities of engine and trainer are held agai
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -171,5 +170,4 @@ def _neutral(trainer: PolicyTrainer) -> Generator[None]:
     device = trainer.accelerator.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
-    trainer.phases = dict.fromkeys(trainer.phases, 0.0)
-    trainer._step_began = time.perf_counter()
+    trainer.phases.forget()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,7 +93,6 @@ class HeldOut(TrainerCallback):
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            began = time.perf_counter()
-            metrics = evaluate_policy(self.pipeline, self.data.samples(frozenset(self.ids))).metrics
-            found = {ours: metrics[theirs].value for theirs, ours in SHOWN.items() if theirs in metrics}
-            self.trainer.held_out = {**found, "held_out_seconds": time.perf_counter() - began}
+            with self.trainer.phases("held_out"):
+                metrics = evaluate_policy(self.pipeline, self.data.samples(frozenset(self.ids))).metrics
+            self.trainer.held_out = {ours: metrics[theirs].value for theirs, ours in SHOWN.items() if theirs in metrics}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from gensegcli.errors import GensegError
 from gensegcli.pretrained import load_weights, quiet_progress
 from gensegcli.store import write_json
 from gensegcli.train import sharding
+from gensegcli.train.phases import Phases
 from gensegcli.train.runs import CHECKPOINTS, METRICS, MODEL_DRAFT, StepLog
 from gensegcli.train.watch import TRAINER_NAMES
 
@@ -94,16 +94,18 @@ class RunTrainer:
     Attributes:
         journal: files of the run.
         held_out: what an evaluation after this step found.
+        phases: the stopwatch of a step.
     """
 
     journal: Journal
+    phases: Phases
     held_out: dict[str, float | None]
 
     def begin(self, journal: Journal) -> None:
         """Give the trainer its files, and take it the habit of printing."""
         self.journal, self.held_out = journal, {}
         self.remove_callback(PrinterCallback)
-        self._step_began = time.perf_counter()
+        self.phases = Phases(self.accelerator.device)
 
     def measured(self) -> dict[str, Any]:
         """Further numbers of the step, flat or one level deep."""
@@ -114,7 +116,8 @@ class RunTrainer:
         return None
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        with self.phases("update"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss).all():
             raise self.journal.offending(self.state.global_step + 1, f"the loss is {loss.item()}", self.culprits())
         return loss
@@ -128,10 +131,9 @@ class RunTrainer:
             raise self.journal.offending(self.state.global_step, f"the gradient's norm is {norm}", self.culprits())
         own = {**self.measured(), **self.held_out}
         self.held_out = {}
-        now = time.perf_counter()
-        if "phases" in own:
-            known = sum(own["phases"].values()) + own.get("held_out_seconds", 0.0)
-            own["phases"]["other"] = now - self._step_began - known
+        own["phases"], memory = self.phases.take()
+        if memory:
+            own["memory"] = memory
         logs.update(_flat(own))
         super().log(logs, start_time)
         row = {
@@ -139,9 +141,8 @@ class RunTrainer:
             "steps": self.state.max_steps,
             **own,
             **{ours: logs[theirs] for theirs, ours in TRAINER_NAMES.items() if theirs in logs},
-            "seconds": now - self._step_began,
+            "seconds": sum(own["phases"].values()),
         }
-        self._step_began = now
         self.journal.step(row)
 
     def close(self) -> None:
