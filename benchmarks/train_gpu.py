@@ -1,13 +1,14 @@
 """A few steps of both presets at full size on a GPU: Qwen3-VL-4B and SAM 2 large, their architectures with random weights.
 
     genseg prep grefcoco -o data/gpu
-    python benchmarks/train_gpu.py --data data/gpu [--steps 3] [--taught 40] [--rollout colocate]
+    python benchmarks/train_gpu.py --data data/gpu [--steps 3] [--set train.micro_batch=8] [--set train.rollout=colocate]
+    python benchmarks/train_gpu.py --data data/gpu --presets cold-start
     python benchmarks/train_gpu.py --data data/gpu --tiny --device cpu    # the same on small architectures, anywhere
 
-A policy of random weights writes noise to the last token, and the segmenter would have nothing to do. So it is first
-taught the form of answers on the same data, by `genseg train`'s own supervised stage; times and memory of those steps are
-told, too. All weights learn, at the paper's batch of 8 questions × 8 completions. Checkpoints are left out (53 GB with the
-optimiser's state): they belong to no step. The first step of each run, which warms up, is not counted.
+All weights learn, at the presets' batch of 8 questions × 8 completions; phases and memory are what `metrics.jsonl` tells.
+Random weights write noise up to the last token, and the segmenter would have nothing to do: what is rewarded are the true
+answers, each number moved at random. Checkpoints are left out (53 GB with the optimiser's state): they belong to no step.
+The first step of each run, which warms up, is not counted.
 
 Leaves with 3 where there is no CUDA device.
 """
@@ -15,137 +16,145 @@ Leaves with 3 where there is no CUDA device.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import gc
 import shutil
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from gpu import NO_DEVICE, write_policy
 from segmenter import random_model
 
 from gensegcli.config import resolve
-from gensegcli.train.memory import estimate
+from gensegcli.records import FinishReason, GridBox, GridPoint
+from gensegcli.rewards.score import Scorer
+from gensegcli.train.memory import GB, estimate
 from gensegcli.train.run import Plan, train
-from gensegcli.train.runs import METRICS, MODEL, ROLLOUTS, read_steps
+from gensegcli.train.runs import METRICS, read_steps
+from gensegcli.train.sft import demonstration
 from gensegcli.train.trainer import RunTrainer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gensegcli.records import Sample
+    from gensegcli.rewards.score import Scored
+
 PHASES = ("rollout", "reward", "reference", "update", "other")
 DIALECT = "genseg-neg"
+MOVED = 8.0
+"""Standard deviation of the noise on each number of a true answer, in grid units."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a run has shown: rows of its steps, estimated gigabytes, and its last completion."""
+def score_true_answers(
+    scorer: Scorer, samples: Sequence[Sample], texts: Sequence[str], _: object, *, own: Any, rng: np.random.Generator
+) -> list[Scored]:
+    """As `Scorer.score`, of other texts."""
 
-    rows: list[dict[str, Any]]
-    estimated: float
-    text: str
+    def near(numbers: Sequence[float]) -> list[float]:
+        return np.clip(np.add(numbers, rng.normal(0, MOVED, len(numbers))), 0, 1000).round().tolist()
+
+    def moved(sample: Sample) -> str:
+        answer = demonstration(sample, negatives=scorer.dialect.asks_negatives)
+        instances = []
+        for one in answer.instances:
+            x1, y1, x2, y2 = near(one.box)
+            points, negatives = (tuple(GridPoint(*near(p)) for p in own) for own in (one.points, one.negatives))
+            box = GridBox(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+            instances.append(replace(one, box=box, points=points, negatives=negatives))
+        return scorer.dialect.render(replace(answer, instances=tuple(instances)))
+
+    return own(scorer, samples, [moved(sample) for sample in samples], [FinishReason.STOP] * len(texts))
 
 
-def run(preset: str, changes: Sequence[str], steps: int, folder: Path, *, export: bool) -> Found:
-    """Train so many steps; nothing but the trained model is saved, and that only where it is wanted."""
+def run(preset: str, changes: Sequence[str], steps: int, folder: Path) -> tuple[list[dict[str, Any]], float]:
+    """Train so many steps and save nothing; their rows, and the gigabytes that were estimated."""
     asked = ("train.report_to=none", f"model.dialect={DIALECT}", *changes)
     plan = Plan.of(resolve(preset=preset, assignments=asked))
-    settings = plan.settings.settings.train
-    passes = steps * settings.prompts_per_step / len(plan.data.index())
-    plan = Plan.of(resolve(preset=preset, assignments=(*asked, f"train.epochs={passes}")))
-    skipped = ["_save_checkpoint"] if export else ["_save_checkpoint", "export"]
-    with patch.multiple(RunTrainer, **dict.fromkeys(skipped, lambda *_: None)):
+    epochs = steps * plan.settings.settings.train.prompts_per_step / len(plan.data.index())
+    plan = Plan.of(resolve(preset=preset, assignments=(*asked, f"train.epochs={epochs}")))
+    own, rng = Scorer.score, np.random.default_rng(0)
+    with ExitStack() as stack:
+        stack.enter_context(patch.multiple(RunTrainer, _save_checkpoint=_nothing, export=_nothing))
+        stack.enter_context(patch.object(Scorer, "score", lambda *given: score_true_answers(*given, own=own, rng=rng)))
         train(plan, folder, on_step=tell, on_phase=lambda phase: print(f"{preset}: {phase}", file=sys.stderr))
-    written = [row["text"] for row in read_steps(folder / ROLLOUTS)] if settings.stage == "grpo" else [""]
-    return Found(read_steps(folder / METRICS), estimate(plan, 1).total / 1e9, written[-1])
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return read_steps(folder / METRICS), estimate(plan, 1).total / GB
+
+
+def _nothing(*_: object) -> None:
+    """Saved."""
 
 
 def tell(row: dict[str, Any]) -> None:
     """A line for each step."""
-    told = ("step", "seconds", "loss", "token_accuracy", "reward", "mask_iou", "format", "length", "cut", "grad_norm")
-    print({name: row[name] for name in told if name in row}, row["phases"], file=sys.stderr, flush=True)
+    named = ("step", "seconds", "loss", "reward", "mask_iou", "no_target_accuracy", "length", "grad_norm")
+    told = {name: row[name] for name in named if row.get(name) is not None}
+    print(told, row["phases"], row.get("memory", ""), file=sys.stderr, flush=True)
 
 
-def line(name: str, found: Found) -> str:
+def line(name: str, rows: list[dict[str, Any]], estimated: float) -> str:
     """Of the table: medians of seconds, and the most memory, of all steps but the first."""
-    rows = found.rows[1:] or found.rows
+    most = max((value for row in rows for value in row.get("memory", {}).values()), default=0.0)
+    rows = rows[1:] or rows
     cells = []
     for phase in PHASES:
         seconds = [row["phases"][phase] for row in rows if phase in row["phases"]]
         memory = [row["memory"][phase] for row in rows if phase in row.get("memory", {})]
-        told = f"{median(seconds):.2f} s" if seconds else ""
-        cells.append(told + (f", {max(memory):.0f} GB" if memory else ""))
-    most = max((value for row in found.rows for value in row.get("memory", {}).values()), default=0.0)
-    last = rows[-1]
-    share = [row["phases"]["other"] / row["seconds"] for row in rows]
-    return (
-        f"| {name} | {' | '.join(cells)} | {median(row['seconds'] for row in rows):.2f} | {median(share):.1%} "
-        f"| {last.get('length', 0):.0f} | {last.get('tokens_per_second') or 0:.0f} | {most:.0f} | {found.estimated:.0f} |"
-    )
+        cells.append(f"{median(seconds):.2f} s" * bool(seconds) + (f", {max(memory):.0f} GB" if memory else ""))
+    share = median(row["phases"]["other"] / row["seconds"] for row in rows)
+    whole = median(row["seconds"] for row in rows)
+    return f"| {name} | {' | '.join(cells)} | {whole:.2f} s | {share:.1%} | {most:.0f} GB | {estimated:.0f} GB |"
 
 
 def main() -> int:
-    """Build, teach, train, print."""
+    """Build, train, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="prepared set with masks")
-    parser.add_argument("--steps", type=int, default=4, help="of each preset")
-    parser.add_argument("--taught", type=int, default=40, help="supervised steps before")
-    parser.add_argument("--lr", type=float, default=2e-4, help="of the supervised steps")
-    parser.add_argument("--tokens", type=int, default=512, help="longest completion")
-    parser.add_argument("--rollout", nargs="+", default=["transformers"], help="engines, each with runs of its own")
-    parser.add_argument("--set", nargs="*", default=[], help="further settings of the presets' runs")
+    parser.add_argument("--steps", type=int, default=3, help="of each preset")
+    parser.add_argument("--tokens", type=int, default=128, help="of each completion")
+    parser.add_argument("--presets", nargs="+", default=["genseg-r1-g", "genseg-r1-4b"])
+    parser.add_argument("--set", action="append", default=[], help="a setting of all runs; repeatable")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small architectures, to try the script")
-    parser.add_argument("--out", type=Path, help="folder that is kept; for the weights of 18 GB too")
+    parser.add_argument("--models", type=Path, help="folder for the random weights (10 GB), taken if they are there")
     asked = parser.parse_args()
     if asked.device.startswith("cuda") and not torch.cuda.is_available():
         print("no CUDA device: nothing was measured (--tiny --device cpu tries the script)", file=sys.stderr)
         return NO_DEVICE
-    kept = asked.out or Path(tempfile.mkdtemp(prefix="genseg-train-"))
+    place = Path(tempfile.mkdtemp(prefix="genseg-train-"))
     try:
-        measure(asked, kept)
+        measure(asked, asked.models or place, place)
     finally:
-        if asked.out is None:
-            shutil.rmtree(kept)
+        shutil.rmtree(place)
     return 0
 
 
-def measure(asked: argparse.Namespace, out: Path) -> None:
-    """All runs, each in a process of its own: the next one finds the GPU empty."""
-    start, masks = out / "random", out / "sam2"
-    model, processor = random_model("miniature" if asked.tiny else "large")
-    model.save_pretrained(masks)
-    processor.save_pretrained(masks)
-    shared = [f"train.data={asked.data}", f"model.device={asked.device}", f"segmenter.name={masks}"]
-    taught = [*shared, f"model.name={start}", f"train.lr={asked.lr}", "train.warmup_steps=5"]
-    by_reward = [
-        *shared,
-        f"model.name={out / 'taught' / MODEL}",
-        f"train.max_response_tokens={asked.tokens}",
-        *asked.set,
-    ]
-    jobs = [("supervised", "cold-start", taught, asked.taught, out / "taught", True)]
-    for engine in asked.rollout:
-        for preset in ("genseg-r1-4b", "genseg-r1-g"):
-            place = out / f"{preset}-{engine}"
-            changes = [*by_reward, f"train.rollout={engine}"]
-            jobs.append((f"{preset}, {engine}", preset, changes, asked.steps, place, False))
-    print(f"| run | {' | '.join(PHASES)} | step, s | other | tokens | tokens/s | peak GB | estimated GB |")
-    print("|---" * (len(PHASES) + 7) + "|", flush=True)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        pool.submit(write_policy, start, tiny=asked.tiny, device=torch.device(asked.device), dialect=DIALECT).result()
-        for name, preset, changes, steps, place, export in jobs:
-            found = pool.submit(run, preset, changes, steps, place, export=export).result()
-            print(line(name, found), flush=True)
-            if found.text:
-                print(f"{name}, a completion: {found.text[:400]}", file=sys.stderr, flush=True)
+def measure(asked: argparse.Namespace, models: Path, place: Path) -> None:
+    """All runs, one after the other."""
+    policy, segmenter = models / "policy", models / "segmenter"
+    if not segmenter.exists():
+        model, processor = random_model("miniature" if asked.tiny else "large")
+        model.save_pretrained(segmenter)
+        processor.save_pretrained(segmenter)
+        write_policy(policy, tiny=asked.tiny, device=torch.device(asked.device), dialect=DIALECT)
+    print(f"| preset | {' | '.join(PHASES)} | step | share of other | peak | estimated |")
+    print("|---" * (len(PHASES) + 5) + "|", flush=True)
+    changes = (
+        *(f"train.data={asked.data}", f"model.device={asked.device}", f"train.max_response_tokens={asked.tokens}"),
+        *(f"model.name={policy}", f"segmenter.name={segmenter}", *asked.set),
+    )
+    for preset in asked.presets:
+        print(line(preset, *run(preset, changes, asked.steps, place / preset)), flush=True)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def test_every_row_is_measured(
         ["segmenter", "ours, 3 at a time"],
     ]
     assert all(float(row[2]) > 0 for row in rows)
-    assert all(int(cell) > 0 for row in rows[:2] for cell in row[3:5])
+    assert all(int(row[3]) > 0 for row in rows[:2])
+    # Of decoding alone, a difference of two short times: on a busy machine it can have any sign.
+    assert all(int(row[4]) for row in rows[:2])
     assert "ended early" not in said.err
 
 
