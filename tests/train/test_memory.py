@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gensegcli.train import memory
 from gensegcli.train.memory import Memory, _advice, estimate
 from gensegcli.train.run import Plan
 
@@ -39,6 +40,23 @@ def test_what_is_not_there_is_not_counted(small: Small) -> None:
     assert few["KV cache of rollouts"] == all_of_them["KV cache of rollouts"] / 4
     taught = estimate(Plan.of(small("train.stage=sft")), 1).parts
     assert not {"reference model", "KV cache of rollouts", "segmenter"} & taught.keys()
+
+
+def test_gradients_and_the_cache_of_rollouts_take_turns() -> None:
+    """By hand: 4 + 3 + 1 in the update, 4 + 2 in rollouts; with a larger cache, 4 + 6."""
+    parts = {"weights": 4.0, "gradients": 3.0, "activations": 1.0, "KV cache of rollouts": 2.0}
+    assert Memory(parts, None, ()).total == 8
+    assert Memory(parts | {"KV cache of rollouts": 6.0}, None, ()).total == 10
+    assert Memory({"weights": 4.0, "gradients": 3.0}, None, ()).total == 7
+
+
+def test_what_a_gpu_needs_beside(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bf16 one process keeps its casts of all weights that learn; of several, each gathers layer by layer."""
+    monkeypatch.setattr(memory, "mixed_precision", lambda *_: True)
+    plan, adapted = Plan.of(small()), Plan.of(small("train.lora=true"))
+    assert estimate(plan, 1).parts["bf16 copies of weights"] == estimate(plan, 1).parts["weights"] / 2
+    assert "bf16 copies of weights" not in estimate(plan, 4).parts
+    assert "bf16 copies of weights" not in estimate(adapted, 1).parts
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ def _shared(train: TrainSettings, run: Path, *, device: torch.device, world: int
         "learning_rate": train.lr,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": train.warmup_steps,
-        "optim": "adamw_torch",
+        # On a GPU without temporary copies of all gradients, which would be the peak of a step's memory.
+        "optim": "adamw_torch_fused" if device.type == "cuda" else "adamw_torch",
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "adam_epsilon": 1e-8,
