@@ -36,7 +36,8 @@ from gensegcli.config import resolve
 from gensegcli.records import FinishReason, GridBox, GridPoint
 from gensegcli.rewards.score import Scorer
 from gensegcli.train.memory import GB, estimate
-from gensegcli.train.run import Plan, train
+from gensegcli.train.plan import Plan
+from gensegcli.train.run import train
 from gensegcli.train.runs import METRICS, read_steps
 from gensegcli.train.sft import demonstration
 from gensegcli.train.trainer import RunTrainer

@@ -25,7 +25,8 @@ from gensegcli.prep.recipe import resolve as resolve_recipe
 from gensegcli.prep.run import prepare
 from gensegcli.pretrained import quiet_progress
 from gensegcli.train.grpo import PolicyTrainer
-from gensegcli.train.run import Plan, train
+from gensegcli.train.plan import Plan
+from gensegcli.train.run import train
 from gensegcli.train.runs import METRICS, read_steps
 
 if TYPE_CHECKING:

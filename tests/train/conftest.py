@@ -64,7 +64,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trainer(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> PolicyTrainer:
     """A trainer of the miniature, loaded and not yet begun."""
-    from gensegcli.train.run import Plan, build
+    from gensegcli.train.plan import Plan
+    from gensegcli.train.run import build
     from gensegcli.train.trainer import Journal
 
     folder = tmp_path_factory.mktemp("trainer")

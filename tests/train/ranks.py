@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from gensegcli.config import resolve
 from gensegcli.train import run
-from gensegcli.train.run import Plan
+from gensegcli.train.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

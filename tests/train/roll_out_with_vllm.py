@@ -15,7 +15,8 @@ from typing import Any
 
 from gensegcli.config import resolve
 from gensegcli.errors import GensegError
-from gensegcli.train.run import Plan, build, train
+from gensegcli.train.plan import Plan
+from gensegcli.train.run import build, train
 from gensegcli.train.trainer import Journal
 from tests.train.conftest import SMALL
 

@@ -9,7 +9,7 @@ import torch
 
 from gensegcli.config import resolve
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.train.arguments import accumulation, grpo_arguments
+from gensegcli.train.arguments import grpo_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,15 +38,6 @@ def test_the_numbers_of_the_papers_table(tmp_path: Path, preset: str) -> None:
         "group",
         "SchedulerType.CONSTANT_WITH_WARMUP",
     )
-
-
-def test_sequences_are_dealt_out_evenly() -> None:
-    assert accumulation(64, micro_batch=2, processes=4) == 8
-    with pytest.raises(GensegError) as caught:
-        accumulation(64, micro_batch=3, processes=4)
-    assert caught.value.hint == "--set train.micro_batch=2"
-    with pytest.raises(GensegError, match="64 sequences of a step cannot be dealt out to 3 processes"):
-        accumulation(64, micro_batch=2, processes=3)
 
 
 @pytest.mark.parametrize(

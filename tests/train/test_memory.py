@@ -6,7 +6,7 @@ import pytest
 
 from gensegcli.train import memory
 from gensegcli.train.memory import Memory, _advice, estimate
-from gensegcli.train.run import Plan
+from gensegcli.train.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,9 @@ from trl.data_utils import prepare_multimodal_messages
 
 from gensegcli.config import resolve
 from gensegcli.train.guard import _inputs, _of_different_sizes
+from gensegcli.train.plan import Plan
 from gensegcli.train.rollouts import write
-from gensegcli.train.run import Plan, build
+from gensegcli.train.run import build
 from gensegcli.train.trainer import Journal
 from tests.train.conftest import SMALL
 

@@ -14,7 +14,8 @@ import gensegcli
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.rewards import compose
 from gensegcli.rewards.compose import Term
-from gensegcli.train.run import Outcome, Plan, train
+from gensegcli.train.plan import Plan
+from gensegcli.train.run import Outcome, train
 from gensegcli.train.runs import METRICS, ROLLOUTS, checkpoints, read_steps
 
 if TYPE_CHECKING:

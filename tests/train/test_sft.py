@@ -14,10 +14,11 @@ from gensegcli.models import resolve_policy
 from gensegcli.records import Answer, GridBox, GridPoint, Target
 from gensegcli.sources.prepared import read_prepared
 from gensegcli.sources.scenes import samples, scene_of, true_answer
-from gensegcli.train.data import find_training_set
-from gensegcli.train.run import Plan, train
+from gensegcli.train.data import find_training_set, teachable
+from gensegcli.train.plan import Plan
+from gensegcli.train.run import train
 from gensegcli.train.runs import METRICS, read_steps
-from gensegcli.train.sft import Demonstrations, demonstration, teachable
+from gensegcli.train.sft import Demonstrations, demonstration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

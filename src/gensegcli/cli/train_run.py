@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gensegcli.config import Resolved
     from gensegcli.train.memory import Memory
-    from gensegcli.train.run import Plan, Setup
+    from gensegcli.train.plan import Plan, Setup
 
     Tell = Callable[[Mapping[str, Any]], object]
 
@@ -125,7 +125,7 @@ def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: boo
     """Do it, and return the exit code."""
     _require_packages()
     console.hush()
-    from gensegcli.train.run import Plan, look_up
+    from gensegcli.train.plan import Plan, look_up
 
     setup = look_up(task.settings)
     try:

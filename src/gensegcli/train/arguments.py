@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trl import GRPOConfig, SFTConfig
 
 from gensegcli.errors import GensegError
+from gensegcli.train.plan import accumulation, mixed_precision
 from gensegcli.train.sharding import fsdp_config
 
 if TYPE_CHECKING:
@@ -16,30 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from gensegcli.config import Settings, TrainSettings
-
-
-def accumulation(sequences: int, *, micro_batch: int, processes: int) -> int:
-    """Forward passes behind one update.
-
-    Raises:
-        GensegError: the sequences cannot be dealt out evenly.
-    """
-    at_once = micro_batch * processes
-    if sequences % at_once:
-        fitting = [n for n in range(1, sequences + 1) if sequences % (n * processes) == 0]
-        raise GensegError(
-            f"{sequences} sequences of a step cannot be dealt out to {processes} processes in micro-batches of "
-            f"{micro_batch}",
-            hint=f"--set train.micro_batch={max(n for n in fitting if n <= max(micro_batch, fitting[0]))}"
-            if fitting
-            else "take a number of processes that divides prompts_per_step × num_generations",
-        )
-    return sequences // at_once
-
-
-def mixed_precision(train: TrainSettings, device: torch.device) -> bool:
-    """Whether the forward pass runs in bf16; weights, gradients and optimiser stay in fp32."""
-    return train.precision == "bf16" or (train.precision == "auto" and device.type == "cuda")
 
 
 def grpo_arguments(settings: Settings, run: Path, *, device: torch.device, world: int) -> GRPOConfig:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PREPARED = Path("data/prepared")
 """Where `genseg prep` writes unless told otherwise."""
 
+POINTS = 2
+"""Inside each object, in an answer that is taught."""
+
 _GROUPS_HELD = 4
 """Row groups kept decoded: the prompts of one step come from all over the set, those of one group from one of them."""
 
@@ -148,3 +151,27 @@ def _unreadable(path: Path, error: Exception) -> GensegError:
     return GensegError(
         f"{path}: cannot be read ({error})", hint="run the same `genseg prep` again", code=ExitCode.NOT_FOUND
     )
+
+
+def teachable(data: EvalSet) -> list[int]:
+    """Numbers of the samples whose objects have two points, or a mask to mine them from.
+
+    Raises:
+        GensegError: there is none.
+    """
+    numbers, start = [], 0
+    for shard in data.shards:
+        rows = pq.read_table(shard, columns=["targets"])["targets"].to_pylist()
+        numbers += [
+            start + at
+            for at, targets in enumerate(rows)
+            if all(len(target["points"]) >= POINTS or target["mask"] for target in targets)
+        ]
+        start += len(rows)
+    if not numbers:
+        raise GensegError(
+            f"{data.path}: no object has two points or a mask, so that no answer can be shown",
+            hint="take a set with masks (grefcoco, refcocog) for --stage sft",
+            code=ExitCode.NOT_FOUND,
+        )
+    return numbers

@@ -9,10 +9,10 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from gensegcli.policy.hf import choose_device
-from gensegcli.train.arguments import mixed_precision
+from gensegcli.train.plan import mixed_precision
 
 if TYPE_CHECKING:
-    from gensegcli.train.run import Setup
+    from gensegcli.train.plan import Setup
 
 GB = 1e9
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}

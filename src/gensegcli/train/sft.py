@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
 from torch.utils.data import SequentialSampler
 from trl import SFTTrainer
 
 from gensegcli.dialects.frames import rounded
 from gensegcli.dialects.grammar import TAGS
-from gensegcli.errors import ExitCode, GensegError
 from gensegcli.geometry import rle
 from gensegcli.geometry.boxes import pixel_to_grid
 from gensegcli.geometry.keypoints import mine_positive
 from gensegcli.policy.frame import frame_for
 from gensegcli.records import Answer, Instance
+from gensegcli.train.data import POINTS
 from gensegcli.train.questions import Questions
 from gensegcli.train.trainer import RunTrainer
 
 if TYPE_CHECKING:
     from torch.utils.data import Sampler
 
-    from gensegcli.evaluate.data import EvalSet
     from gensegcli.records import Sample, Target
-
-POINTS = 2
 
 
 class Demonstrations(Questions):
@@ -62,30 +58,6 @@ def demonstration(sample: Sample, *, negatives: bool = False) -> Answer:
         ),
         think.strip(),
     )
-
-
-def teachable(data: EvalSet) -> list[int]:
-    """Numbers of the samples whose objects have two points, or a mask to mine them from.
-
-    Raises:
-        GensegError: there is none.
-    """
-    numbers, start = [], 0
-    for shard in data.shards:
-        rows = pq.read_table(shard, columns=["targets"])["targets"].to_pylist()
-        numbers += [
-            start + at
-            for at, targets in enumerate(rows)
-            if all(len(target["points"]) >= POINTS or target["mask"] for target in targets)
-        ]
-        start += len(rows)
-    if not numbers:
-        raise GensegError(
-            f"{data.path}: no object has two points or a mask, so that no answer can be shown",
-            hint="take a set with masks (grefcoco, refcocog) for --stage sft",
-            code=ExitCode.NOT_FOUND,
-        )
-    return numbers
 
 
 class DemonstrationTrainer(RunTrainer, SFTTrainer):
