@@ -302,6 +302,8 @@ def test_what_may_have_been_a_folder_is_told_as_both(
         resolve_policy("runs/frist")
     with pytest.raises(GensegError, match=r"^elsewhere/frist: not in the hub cache"):
         resolve_policy("elsewhere/frist")
+    with pytest.raises(GensegError, match=r"^runs/frist: no such folder .*, and as a hub id: .*not in the hub cache"):
+        resolve_segmenter("runs/frist").fetch()
 
 
 def test_unreachable_and_not_cached_names_the_demo(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

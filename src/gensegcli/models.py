@@ -299,7 +299,7 @@ def _bundled(name: str, folder: Path) -> Path:
 
 def _metadata(model: _Resolved) -> Path:
     assert model.repo is not None
-    return checkpoints.download(model.repo, model.wanted, patterns=checkpoints.METADATA)
+    return _asked_for(model.repo, model.wanted)
 
 
 def _check_whole(model: _Resolved) -> None:

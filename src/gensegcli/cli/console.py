@@ -116,6 +116,12 @@ def hush() -> None:
     # Missing parts of libraries that nothing asked for: TRL imports vLLM, and vLLM wants Triton; PyTorch looks for CUDA.
     for name in ("vllm", "torch.utils.cpp_extension"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # TRL says that the settings by which it loads the reference model are ignored: those of the policy are.
+    logging.getLogger("trl.trainer.grpo_trainer").addFilter(_not_about_model_settings)
+
+
+def _not_about_model_settings(record: logging.LogRecord) -> bool:
+    return "`model_init_kwargs` will be ignored" not in record.getMessage()
 
 
 def discard_stdout() -> None:
