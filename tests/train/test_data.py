@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.sources.prepared import read_prepared
-from gensegcli.train.data import Samples, find_training_set, needs_masks, training_order
+from gensegcli.train.data import Samples, find_training_set, needs_masks, teachable, training_order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,3 +74,21 @@ def test_a_reward_on_masks_looks_for_them_first(scenes: Path, monkeypatch: pytes
     needs_masks(data, [])
     with pytest.raises(GensegError, match=r"has objects without a mask, which the reward needs \(mask_iou\)"):
         needs_masks(data, ["mask_iou"])
+
+
+def test_objects_that_no_answer_can_show_are_left_out(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = find_training_set(str(scenes))
+    assert teachable(data) == list(range(24))
+
+    class Rows:
+        def __getitem__(self, _: str) -> Rows:
+            return self
+
+        def to_pylist(self) -> list[list[dict[str, object]]]:
+            return [[{"points": [[1, 2]], "mask": None}], [], [{"points": [[1, 2], [3, 4]], "mask": None}]]
+
+    monkeypatch.setattr("gensegcli.train.data.pq.read_table", lambda *_, **__: Rows())
+    assert teachable(data) == [1, 2]
+    monkeypatch.setattr(Rows, "to_pylist", lambda _: [[{"points": [[1, 2]], "mask": None}]])
+    with pytest.raises(GensegError, match="no object has two points or a mask"):
+        teachable(data)

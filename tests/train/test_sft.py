@@ -9,12 +9,10 @@ import torch
 from transformers import AutoProcessor
 
 from gensegcli.dialects import get_dialect
-from gensegcli.errors import GensegError
 from gensegcli.models import resolve_policy
 from gensegcli.records import Answer, GridBox, GridPoint, Target
 from gensegcli.sources.prepared import read_prepared
 from gensegcli.sources.scenes import samples, scene_of, true_answer
-from gensegcli.train.data import find_training_set, teachable
 from gensegcli.train.plan import Plan
 from gensegcli.train.run import train
 from gensegcli.train.runs import METRICS, read_steps
@@ -75,24 +73,6 @@ def test_missing_points_are_mined_from_the_mask(scenes: Path) -> None:
     for shown, target in zip(demonstration(bare).instances, sample.targets, strict=True):
         assert len(shown.points) == 2
         assert np.allclose(shown.points, target.points)
-
-
-def test_objects_that_no_answer_can_show_are_left_out(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = find_training_set(str(scenes))
-    assert teachable(data) == list(range(24))
-
-    class Rows:
-        def __getitem__(self, _: str) -> Rows:
-            return self
-
-        def to_pylist(self) -> list[list[dict[str, object]]]:
-            return [[{"points": [[1, 2]], "mask": None}], [], [{"points": [[1, 2], [3, 4]], "mask": None}]]
-
-    monkeypatch.setattr("gensegcli.train.sft.pq.read_table", lambda *_, **__: Rows())
-    assert teachable(data) == [1, 2]
-    monkeypatch.setattr(Rows, "to_pylist", lambda _: [[{"points": [[1, 2]], "mask": None}]])
-    with pytest.raises(GensegError, match="no object has two points or a mask"):
-        teachable(data)
 
 
 def test_an_answer_without_objects_abstains(scenes: Path) -> None:
