@@ -79,7 +79,7 @@ def run(preset: str, changes: Sequence[str], steps: int, folder: Path) -> tuple[
     """Train so many steps and save nothing; their rows, and the gigabytes that were estimated."""
     asked = ("train.report_to=none", f"model.dialect={DIALECT}", *changes)
     plan = Plan.of(resolve(preset=preset, assignments=asked))
-    epochs = steps * plan.settings.settings.train.prompts_per_step / len(plan.data.index())
+    epochs = steps * plan.settings.settings.train.prompts_per_step / len(plan.numbers)
     plan = Plan.of(resolve(preset=preset, assignments=(*asked, f"train.epochs={epochs}")))
     own, rng = Scorer.score, np.random.default_rng(0)
     with ExitStack() as stack:
@@ -111,7 +111,8 @@ def line(name: str, rows: list[dict[str, Any]], estimated: float) -> str:
     for phase in PHASES:
         seconds = [row["phases"][phase] for row in rows if phase in row["phases"]]
         memory = [row["memory"][phase] for row in rows if phase in row.get("memory", {})]
-        cells.append(f"{median(seconds):.2f} s" * bool(seconds) + (f", {max(memory):.0f} GB" if memory else ""))
+        told = [f"{median(seconds):.2f} s"] if seconds else []
+        cells.append(", ".join(told + ([f"{max(memory):.0f} GB"] if memory else [])))
     share = median(row["phases"]["other"] / row["seconds"] for row in rows)
     whole = median(row["seconds"] for row in rows)
     return f"| {name} | {' | '.join(cells)} | {whole:.2f} s | {share:.1%} | {most:.0f} GB | {estimated:.0f} GB |"
@@ -143,11 +144,11 @@ def main() -> int:
 def measure(asked: argparse.Namespace, models: Path, place: Path) -> None:
     """All runs, one after the other."""
     policy, segmenter = models / "policy", models / "segmenter"
-    if not segmenter.exists():
-        model, processor = random_model("miniature" if asked.tiny else "large")
-        model.save_pretrained(segmenter)
-        processor.save_pretrained(segmenter)
+    if not (segmenter / "config.json").exists():
         write_policy(policy, tiny=asked.tiny, device=torch.device(asked.device), dialect=DIALECT)
+        model, processor = random_model("miniature" if asked.tiny else "large")
+        processor.save_pretrained(segmenter)
+        model.save_pretrained(segmenter)
     print(f"| preset | {' | '.join(PHASES)} | step | share of other | peak | estimated |")
     print("|---" * (len(PHASES) + 5) + "|", flush=True)
     changes = (

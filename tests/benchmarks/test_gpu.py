@@ -52,8 +52,8 @@ def test_every_row_is_measured(
     ]
     assert all(float(row[2]) > 0 for row in rows)
     assert all(int(row[3]) > 0 for row in rows[:2])
-    # Of decoding alone, a difference of two short times: on a busy machine it can have any sign.
-    assert all(int(row[4]) for row in rows[:2])
+    for row in rows[:2]:
+        int(row[4])  # of decoding alone, a difference of two short times: on a busy machine it can be anything
     assert "ended early" not in said.err
 
 

@@ -12,6 +12,10 @@ import pytest
 
 pytest.importorskip("trl")
 
+from gensegcli.prep.inputs import Inputs, read_raw
+from gensegcli.prep.recipe import resolve as resolve_recipe
+from gensegcli.prep.run import prepare
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -31,7 +35,8 @@ def script(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return runpy.run_path(str(project_root / "benchmarks" / f"{name}.py"))
 
     yield load
-    sys.modules.pop("segmenter", None)
+    for name in ("segmenter", "gpu"):
+        sys.modules.pop(name, None)
 
 
 def test_the_reward_is_measured_three_ways(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +52,23 @@ def test_a_step_is_told_by_phases_both_ways(script: Any, capsys: pytest.CaptureF
     for row in table[2:4]:
         *phases, step = (float(cell) for cell in row[1:])
         assert sum(phases) == pytest.approx(step, rel=0.2), "the phases are the whole step"
+
+
+def test_presets_at_full_size_are_told_in_small(
+    script: Any, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On real photos; who is taught true answers has no rollouts."""
+    recipe = resolve_recipe("grefcoco", split="val", purpose="train", changes={"select.count": 0})
+    prepare(recipe, read_raw(recipe, Inputs(shared_data / "mini")), tmp_path / "data")
+    few = ("--set", "train.prompts_per_step=2", "--steps", "2", "--tokens", "8", "--presets", "cold-start")
+    asked = ("--data", str(tmp_path / "data"), "--tiny", "--device", "cpu")
+    assert script("train_gpu", *asked, *few)["main"]() == 0
+    few = ("--set", "train.num_generations=2", *few[:-1], "genseg-r1-g")
+    assert script("train_gpu", *asked, *few)["main"]() == 0
+    table = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    told = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in table}
+    assert [bool(told["cold-start"][i]) for i in range(5)] == [False, False, False, True, True]
+    assert all(float(cell.split()[0]) > 0 for cell in told["genseg-r1-g"][:5])
 
 
 def test_gains_are_paired_and_seeds_averaged(script: Any, tmp_path: Path) -> None:

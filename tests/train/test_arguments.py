@@ -9,7 +9,7 @@ import torch
 
 from gensegcli.config import resolve
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.train.arguments import grpo_arguments
+from gensegcli.train.arguments import _shared, grpo_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,12 @@ def test_the_numbers_of_the_papers_table(tmp_path: Path, preset: str) -> None:
         "group",
         "SchedulerType.CONSTANT_WITH_WARMUP",
     )
+
+
+@pytest.mark.parametrize(("device", "optimiser"), [("cpu", "adamw_torch"), ("cuda", "adamw_torch_fused")])
+def test_a_gpu_updates_without_copies_of_all_gradients(tmp_path: Path, device: str, optimiser: str) -> None:
+    settings = resolve(preset="genseg-r1-4b").settings
+    assert _shared(settings.train, tmp_path, device=torch.device(device), world=1, sequences=64)["optim"] == optimiser
 
 
 @pytest.mark.parametrize(

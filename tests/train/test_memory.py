@@ -48,6 +48,7 @@ def test_gradients_and_the_cache_of_rollouts_take_turns() -> None:
     assert Memory(parts, None, ()).total == 8
     assert Memory(parts | {"KV cache of rollouts": 6.0}, None, ()).total == 10
     assert Memory({"weights": 4.0, "gradients": 3.0}, None, ()).total == 7
+    assert Memory(parts | {"weights gathered for rollouts": 5.0}, None, ()).total == 4 + 2 + 5
 
 
 def test_what_a_gpu_needs_beside(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,11 @@ class Phases:
     """A stopwatch whose parts add up to the whole: a phase inside another counts as itself alone.
 
     Args:
-        device: a GPU is waited for at the ends of a phase, as it works on after a call has returned.
+        device: a CUDA device is waited for at the ends of a phase, as it works on after a call has returned.
 
     Attributes:
         seconds: of each phase since the last `take`.
-        memory: largest allocated memory in each phase, GB; empty where there is no GPU.
+        memory: largest allocated memory in each phase, GB; empty on other devices.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -89,6 +89,9 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
 
 def load_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Take up a state of `optimizer_state`. All processes must call it; only the first one's `state` counts."""
+    # How it computes is this run's: a state from a CPU would turn a GPU's fused kernel off, and the other way round.
+    for group in state.get("param_groups", []):
+        group["fused"] = optimizer.defaults.get("fused")
     set_optimizer_state_dict(model, optimizer, state, options=_whole())
 
 
