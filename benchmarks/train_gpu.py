@@ -35,7 +35,8 @@ from segmenter import random_model
 from gensegcli.config import resolve
 from gensegcli.records import FinishReason, GridBox, GridPoint
 from gensegcli.rewards.score import Scorer
-from gensegcli.train.memory import GB, estimate
+from gensegcli.train.memory import estimate
+from gensegcli.train.phases import GB
 from gensegcli.train.plan import Plan
 from gensegcli.train.run import train
 from gensegcli.train.runs import METRICS, read_steps

@@ -9,12 +9,12 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from gensegcli.policy.hf import choose_device
+from gensegcli.train.phases import GB
 from gensegcli.train.plan import mixed_precision
 
 if TYPE_CHECKING:
     from gensegcli.train.plan import Setup
 
-GB = 1e9
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}
 _LIVE_IN_LAYER = 34
 """Values of hidden size that one decoder layer keeps for each token in its backward pass (attention and gated MLP)."""
