@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.prep.conftest import Tree
+
+
+def test_a_folder_of_prepared_sets_is_none(scenes: Path, tmp_path: Path) -> None:
+    """Read as one, what is learned and what is held out would be mixed."""
+    for name in ("train", "held-out"):
+        shutil.copytree(scenes, tmp_path / name)
+    with pytest.raises(GensegError, match="not one prepared set, it holds 2") as caught:
+        open_set(tmp_path)
+    assert caught.value.hint == f"name one: {tmp_path / 'held-out'}, {tmp_path / 'train'}"
+    (tmp_path / "train" / "dataset.json").unlink()
+    (tmp_path / "held-out" / "dataset.json").unlink()
+    assert len(open_set(tmp_path).shards) == 2, "Parquet files alone are taken as they lie"
 
 
 def test_a_prepared_folder_and_its_shard_hold_the_same_samples(scenes: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.sources.prepared import read_prepared
+from gensegcli.sources.prepared import CARD, read_prepared
 from gensegcli.train.data import Samples, find_training_set, needs_masks, teachable, training_order
 
 if TYPE_CHECKING:
@@ -45,12 +45,15 @@ def test_epochs_and_seeds_are_shuffled_apart() -> None:
         ("grefcoco", "not prepared yet (data/prepared/grefcoco-train", "genseg prep grefcoco"),
         ("grefcocoo", "unknown training data 'grefcocoo'", "did you mean grefcoco?"),
         ("nowhere/a/b", "nowhere/a/b: no such file or folder", ""),
+        ("mine/scens", "mine/scens: no such file or folder", "did you mean mine/scenes? known: mine/scenes"),
     ],
 )
 def test_data_that_is_not_there(
     name: str, message: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "scenes").mkdir(parents=True)
+    (tmp_path / "mine" / "scenes" / CARD).touch()
     with pytest.raises(GensegError) as caught:
         find_training_set(name)
     assert message in caught.value.message

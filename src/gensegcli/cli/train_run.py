@@ -271,6 +271,6 @@ def _show_setup(setup: Setup, *, processes: int) -> None:
 
 
 def _show_memory(memory: Memory) -> None:
-    sys.stdout.write(table(("memory of each process", "GB"), memory.rows()))
+    sys.stdout.write(table(("memory of each process", ""), memory.rows()))
     for note in memory.notes:
         console.say(f"note: {note}")

@@ -113,6 +113,13 @@ def open_set(path: Path) -> EvalSet:
     shards = tuple(sorted(path.rglob("*.parquet"))) if path.is_dir() else (path,)
     if (path / CARD).is_file() or not path.exists() or not shards:
         return _from_card(path)
+    # Read as one, they would mix what is learned with what is held out.
+    if path.is_dir() and (inside := sorted(str(card.parent) for card in path.rglob(CARD))):
+        raise GensegError(
+            f"{path}: not one prepared set, it holds {len(inside)}",
+            hint=f"name one: {', '.join(inside)}",
+            code=ExitCode.NOT_FOUND,
+        )
     for shard in shards:
         _check_columns(shard)
     return EvalSet(path.stem, path, shards, digest([file_digest(shard) for shard in shards]))

@@ -54,8 +54,13 @@ def find_training_set(what: str) -> EvalSet:
             hint=f"genseg prep {what}",
             code=ExitCode.NOT_FOUND,
         )
-    if path.suffix or path.is_absolute() or len(path.parts) > 2:
-        raise GensegError(f"{what}: no such file or folder", code=ExitCode.NOT_FOUND)
+    if path.suffix or len(path.parts) > 1:
+        beside = sorted(str(card.parent) for card in path.parent.glob(f"*/{CARD}"))
+        raise GensegError(
+            f"{what}: no such file or folder",
+            hint=unknown_name("set", what, beside).hint,
+            code=ExitCode.NOT_FOUND,
+        )
     raise unknown_name("training data", what, names(), hint="a prepared folder is taken too")
 
 

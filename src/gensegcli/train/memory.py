@@ -15,6 +15,7 @@ from gensegcli.train.plan import mixed_precision
 if TYPE_CHECKING:
     from gensegcli.train.plan import Setup
 
+MB = 1e6
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}
 _LIVE_IN_LAYER = 34
 """Values of hidden size that one decoder layer keeps for each token in its backward pass (attention and gated MLP)."""
@@ -47,10 +48,11 @@ class Memory:
         return sum(self.parts.values()) - min(update, before)
 
     def rows(self) -> list[tuple[str, str]]:
-        """For a table: gigabytes."""
-        rows = [(name, f"{size / GB:.1f}") for name, size in self.parts.items()]
-        rows.append(("at most at a time", f"{self.total / GB:.1f}"))
-        return rows if self.device is None else [*rows, ("device has", f"{self.device / GB:.1f}")]
+        """For a table."""
+        sizes = {**self.parts, "at most at a time": self.total}
+        if self.device is not None:
+            sizes["device has"] = self.device
+        return [(name, f"{size / GB:.1f} GB" if size >= GB else f"{size / MB:.0f} MB") for name, size in sizes.items()]
 
     def as_json(self) -> dict[str, Any]:
         return {"bytes": self.parts, "total": self.total, "device": self.device, "notes": list(self.notes)}
@@ -116,7 +118,7 @@ def estimate(setup: Setup, processes: int) -> Memory:
 
 def _advice(setup: Setup, memory: Memory, processes: int) -> list[str]:
     if memory.device is None:
-        return ["no GPU here: nothing to compare with"]
+        return ["no GPU here whose memory this could be held against"]
     if memory.total < 0.9 * memory.device:
         return ["fits"]
     train = setup.settings.settings.train
