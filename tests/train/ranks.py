@@ -48,7 +48,8 @@ RUNS = {
 def plan(name: str, scenes: Path) -> Plan:
     """What that run does."""
     limit, own = RUNS[name]
-    return Plan.of(resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL, *own]), limit=limit)
+    held_out = (f"train.eval_data={scenes}", "train.eval_steps=2", "train.eval_limit=5") if name == "sft" else ()
+    return Plan.of(resolve(preset="demo", assignments=[f"train.data={scenes}", *SMALL, *own, *held_out]), limit=limit)
 
 
 class Held(TrainerCallback):

@@ -103,6 +103,16 @@ def test_two_processes_measure_at_each_step_what_one_does(name: str, two: Path, 
     _same_weights(two / name / "model", one(name) / "model")
 
 
+def test_held_out_samples_are_shared_out_and_scored_as_by_one(two: Path, one: Callable[[str], Path]) -> None:
+    """Three of five samples by the first process, two by the second."""
+    ours, theirs = (
+        [{name: value for name, value in row.items() if name.startswith("held_out")} for row in read_steps(place)]
+        for place in (two / "sft" / METRICS, one("sft") / METRICS)
+    )
+    assert [bool(row) for row in ours] == [False, True, False, True]
+    assert ours == [pytest.approx(row, rel=1e-3) for row in theirs]
+
+
 @pytest.mark.parametrize("name", ["sft", "grpo"])
 def test_each_process_holds_half(name: str, two: Path) -> None:
     held = _held(two, name)

@@ -52,7 +52,7 @@ from gensegcli.segmenter import load_segmenter, require_backend
 from gensegcli.store import RunFolder, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from gensegcli.config import Resolved
     from gensegcli.evaluate.data import Choice, EvalSet
@@ -379,8 +379,21 @@ def evaluate_policy(
     Raises:
         GensegError: unknown protocol, no samples, several completions a question, or the engine as a whole cannot go on.
     """
-    _require_one_answer(pipeline.sampling.n)
     rules = get_protocol(protocol)
+    scores = score_policy(pipeline, samples, rules, foreground=foreground, on_failure=on_failure)
+    return summarise(scores, rules, resamples=resamples)
+
+
+def score_policy(
+    pipeline: Pipeline,
+    samples: Iterable[Sample],
+    rules: Protocol,
+    *,
+    foreground: bool = False,
+    on_failure: Callable[[Failure], object] = lambda _failure: None,
+) -> Iterator[SampleScore]:
+    """The scores behind `evaluate_policy`, in the order of the samples: several processes can share the work."""
+    _require_one_answer(pipeline.sampling.n)
     truths: deque[Truth] = deque()
 
     def requests() -> Iterable[Request]:
@@ -388,15 +401,12 @@ def evaluate_policy(
             truths.append(truth_of(sample))
             yield Request(sample.id, sample.image, sample.query)
 
-    def scores() -> Iterable[SampleScore]:
-        with closing(pipeline.predict_many(requests())) as outcomes:
-            for outcome in outcomes:
-                if isinstance(outcome, Failure):
-                    on_failure(outcome)
-                guess = missing_guess(outcome.id) if isinstance(outcome, Failure) else guess_of(outcome)
-                yield score_sample(truths.popleft(), guess, rules, foreground=foreground)
-
-    return summarise(scores(), rules, resamples=resamples)
+    with closing(pipeline.predict_many(requests())) as outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                on_failure(outcome)
+            guess = missing_guess(outcome.id) if isinstance(outcome, Failure) else guess_of(outcome)
+            yield score_sample(truths.popleft(), guess, rules, foreground=foreground)
 
 
 def _require_one_answer(n: int) -> None:

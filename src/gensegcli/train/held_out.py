@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from gensegcli.evaluate.data import choose
-from gensegcli.evaluate.run import evaluate_policy
+from gensegcli.evaluate.run import score_policy
+from gensegcli.metrics.protocols import get_protocol
+from gensegcli.metrics.summary import summarise
 from gensegcli.pipeline import Pipeline
 from gensegcli.policy.hf import TransformersPolicy, stop_ids
 from gensegcli.records import PromptMode, Sampling
@@ -55,7 +59,7 @@ class LivePolicy(TransformersPolicy):
         learning = self.model.training
         self.model.eval()
         try:
-            with self.trainer.accelerator.autocast(), gathered(self.model):
+            with self.trainer.accelerator.autocast():
                 return super().generate(questions, sampling)
         finally:
             self.model.train(learning)
@@ -67,7 +71,7 @@ class LivePolicy(TransformersPolicy):
 class HeldOut(TrainerCallback):
     """Evaluates every so many steps, and at the end; the numbers go into the row of the step.
 
-    Every process evaluates the same samples, with weights that all of them have gathered together.
+    Each process evaluates its part of the samples, with weights that all of them have gathered together.
     """
 
     def __init__(
@@ -81,9 +85,14 @@ class HeldOut(TrainerCallback):
         segmenter: Segmenter,
     ) -> None:
         self.trainer, self.data, self.every = trainer, data, settings.train.eval_steps
-        self.ids = choose(data, limit=settings.train.eval_limit).ids
+        accelerator = trainer.accelerator
+        # Neighbours share a picture, which is encoded once: parts are not dealt out one by one.
+        parts = np.array_split(choose(data, limit=settings.train.eval_limit).ids, accelerator.num_processes)
+        self.own = frozenset(parts[accelerator.process_index].tolist())
+        self.protocol = get_protocol("genseg")
+        self.policy = LivePolicy(trainer, entry, settings.model.batch_size or 16)
         self.pipeline = Pipeline(
-            LivePolicy(trainer, entry, settings.model.batch_size or 16),
+            self.policy,
             dialect,
             segmenter,
             entry,
@@ -94,5 +103,7 @@ class HeldOut(TrainerCallback):
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             with self.trainer.phases("held_out"):
-                metrics = evaluate_policy(self.pipeline, self.data.samples(frozenset(self.ids))).metrics
+                with gathered(self.policy.model):
+                    scores = list(score_policy(self.pipeline, self.data.samples(self.own), self.protocol))
+                metrics = summarise(gather_object(scores), self.protocol, resamples=0).metrics
             self.trainer.held_out = {ours: metrics[theirs].value for theirs, ours in SHOWN.items() if theirs in metrics}
