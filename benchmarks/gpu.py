@@ -117,7 +117,7 @@ def write_policy(folder: Path, *, tiny: bool, device: torch.device, dialect: str
 def build_policy(folder: Path, *, tiny: bool, device: torch.device, batch: int) -> TransformersPolicy:
     """A policy with random weights, saved and then loaded as any checkpoint is."""
     dtype = write_policy(folder, tiny=tiny, device=device)
-    _free()
+    free()
     options = EngineOptions(device=str(device), dtype=dtype, batch_size=batch)
     return TransformersPolicy(resolve_policy(str(folder)), options)
 
@@ -144,7 +144,8 @@ def _processor(tokens: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
     )
 
 
-def _free() -> None:
+def free() -> None:
+    """Give back the memory of what is no longer used."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -302,7 +303,7 @@ def main() -> int:
     print("\n".join(measure_policy(policy, asked, speed)), flush=True)
     policy.close()
     del policy
-    _free()
+    free()
     print("\n".join(measure_segmenter(asked, device)))
     return 0
 

@@ -16,7 +16,6 @@ Leaves with 3 where there is no CUDA device.
 from __future__ import annotations
 
 import argparse
-import gc
 import shutil
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from gpu import NO_DEVICE, write_policy
+from gpu import NO_DEVICE, free, write_policy
 from segmenter import random_model
 
 from gensegcli.config import resolve
@@ -68,7 +67,7 @@ def score_true_answers(
         instances = []
         for one in answer.instances:
             x1, y1, x2, y2 = near(one.box)
-            points, negatives = (tuple(GridPoint(*near(p)) for p in own) for own in (one.points, one.negatives))
+            points, negatives = (tuple(GridPoint(*near(p)) for p in part) for part in (one.points, one.negatives))
             box = GridBox(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
             instances.append(replace(one, box=box, points=points, negatives=negatives))
         return scorer.dialect.render(replace(answer, instances=tuple(instances)))
@@ -87,9 +86,7 @@ def run(preset: str, changes: Sequence[str], steps: int, folder: Path) -> tuple[
         stack.enter_context(patch.multiple(RunTrainer, _save_checkpoint=_nothing, export=_nothing))
         stack.enter_context(patch.object(Scorer, "score", lambda *given: score_true_answers(*given, own=own, rng=rng)))
         train(plan, folder, on_step=tell, on_phase=lambda phase: print(f"{preset}: {phase}", file=sys.stderr))
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free()
     return read_steps(folder / METRICS), estimate(plan, 1).total / GB
 
 

@@ -39,11 +39,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
     >>> unknown_name("segmenter", "sam2-lage", ["sam2-large", "boxfill"]).hint
     'did you mean sam2-large? known: boxfill, sam2-large'
     """
+    return GensegError(f"unknown {kind} {name!r}", hint=suggestion(name, known, hint=hint), code=ExitCode.NOT_FOUND)
+
+
+def suggestion(name: str, known: Iterable[str], *, hint: str = "") -> str:
+    """A hint for a name that is not among the known ones: the nearest of them, and all."""
     names = sorted(known)
     nearest = get_close_matches(name, names, n=1, cutoff=0.5)
     rest = "; ".join(part for part in (f"known: {', '.join(names)}", hint) if part)
-    return GensegError(
-        f"unknown {kind} {name!r}",
-        hint=f"did you mean {nearest[0]}? {rest}" if nearest else rest,
-        code=ExitCode.NOT_FOUND,
-    )
+    return f"did you mean {nearest[0]}? {rest}" if nearest else rest

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.errors import ExitCode, GensegError, suggestion, unknown_name
 from gensegcli.evaluate.data import EvalSet, open_set
 from gensegcli.prep.recipe import names, resolve
 from gensegcli.sources.prepared import CARD, from_row
@@ -55,11 +55,9 @@ def find_training_set(what: str) -> EvalSet:
             code=ExitCode.NOT_FOUND,
         )
     if path.suffix or len(path.parts) > 1:
-        beside = sorted(str(card.parent) for card in path.parent.glob(f"*/{CARD}"))
+        beside = [str(card.parent) for card in path.parent.glob(f"*/{CARD}")]
         raise GensegError(
-            f"{what}: no such file or folder",
-            hint=unknown_name("set", what, beside).hint,
-            code=ExitCode.NOT_FOUND,
+            f"{what}: no such file or folder", hint=suggestion(what, beside) if beside else "", code=ExitCode.NOT_FOUND
         )
     raise unknown_name("training data", what, names(), hint="a prepared folder is taken too")
 

@@ -36,7 +36,8 @@ class _ReadsOnce:
         pictures = make_flat_list_of_images(images)
         different = {id(picture): picture for picture in pictures}
         read = self._own(list(different.values()), **how)
-        places = [list(different).index(id(picture)) for picture in pictures]
+        place_of = {key: place for place, key in enumerate(different)}
+        places = [place_of[id(picture)] for picture in pictures]
         grids = torch.as_tensor(read["image_grid_thw"])  # (picture, [frames, rows, columns])
         patches = torch.as_tensor(read["pixel_values"]).split(grids.prod(dim=1).tolist())
         read["pixel_values"] = torch.cat([patches[place] for place in places])
