@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {"atomic", "checkpoints", "download", "families", "fonts", "images", "model_list", "models", "predictions"}
     )
-    | frozenset({"pretrained", "stream"}),
+    | frozenset({"columns", "pretrained", "stream"}),
     frozenset({"dialects", "draw", "exports", "metrics", "policy", "rewards", "segmenter", "sources"})
     | frozenset({"manifests", "requests", "store"}),
     frozenset({"audit", "batch", "demo", "doctor", "evaluate", "jobs", "loading", "miniature"})
