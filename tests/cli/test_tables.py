@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_values_are_worded_for_people() -> None:
 
 def test_a_pipe_has_no_width() -> None:
     assert terminal_width(io.StringIO()) is None
-    with open(os.devnull, "w", encoding="utf-8") as stream:
+    with Path(os.devnull).open("w", encoding="utf-8") as stream:
         assert terminal_width(stream) is None
 
 
