@@ -19,7 +19,7 @@ import struct
 import threading
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -29,6 +29,8 @@ from gensegcli.errors import ExitCode, GensegError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 """A path or http(s) address, an encoded picture, or a decoded one (arrays: RGB order)."""
@@ -81,10 +83,31 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, timeout: fl
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, bytes):
-        return _from_stream(io.BytesIO(source), f"the given {len(source)} bytes", max_pixels)
+        return _from_stream(io.BytesIO(source), f"the given {len(source)} bytes", max_pixels, _decode)
     if isinstance(source, str) and is_url(source):
-        return _from_stream(io.BytesIO(download(source, timeout=timeout)), public_form(source), max_pixels)
-    return _from_file(Path(source), max_pixels)
+        return _from_stream(io.BytesIO(download(source, timeout=timeout)), public_form(source), max_pixels, _decode)
+    return _from_file(Path(source), max_pixels, _decode)
+
+
+def open_as(path: Path, use: Callable[[Image.Image, str], T], *, max_pixels: int = MAX_PIXELS) -> T:
+    """What `use` makes of a picture file that is as its decoder gives it: nothing turned, composited or converted.
+
+    Args:
+        path: the file; its format and size are checked as `read_image` does.
+        use: takes the picture, not yet decoded, and the name that errors call it by.
+        max_pixels: pictures with more pixels are refused before they are decoded.
+
+    Raises:
+        GensegError: as `read_image`, or what `use` raises.
+    """
+
+    def careful(image: Image.Image, name: str) -> T:
+        try:
+            return use(image, name)
+        except _DAMAGED as error:
+            raise _damaged(name, error) from None
+
+    return _from_file(path, max_pixels, careful)
 
 
 class FileStamp(NamedTuple):
@@ -135,12 +158,12 @@ def image_name(source: ImageSource) -> str:
 # ---------------------------------------------------------------- bytes
 
 
-def _from_file(path: Path, max_pixels: int) -> Image.Image:
+def _from_file(path: Path, max_pixels: int, use: Callable[[Image.Image, str], T]) -> T:
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             raise GensegError(f"{path}: not a regular file")  # opening a pipe would wait for ever
         with path.open("rb") as stream:
-            return _from_stream(stream, str(path), max_pixels)
+            return _from_stream(stream, str(path), max_pixels, use)
     except FileNotFoundError:
         raise GensegError(f"{path}: no such file", code=ExitCode.NOT_FOUND) from None
     except IsADirectoryError:
@@ -150,7 +173,7 @@ def _from_file(path: Path, max_pixels: int) -> Image.Image:
         raise GensegError(f"{path}: cannot be read ({reason})", code=ExitCode.NOT_FOUND) from None
 
 
-def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+def _from_stream(stream: BinaryIO, name: str, max_pixels: int, use: Callable[[Image.Image, str], T]) -> T:
     start = stream.read(8)
     if not start:
         raise GensegError(f"{name}: empty, not a picture")
@@ -166,7 +189,7 @@ def _from_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         raise _damaged(name, error) from None
     with image:
         _check_size(image.size, name, max_pixels)
-        return _decode(image, name)
+        return use(image, name)
 
 
 def _open_header(stream: BinaryIO) -> Image.Image:

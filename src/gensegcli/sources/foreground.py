@@ -1,14 +1,13 @@
-"""Foreground sets (DIS5K, COD10K, CAMO, DUTS): a folder of pictures, a folder of grey masks, paired by base name."""
+"""Foreground sets (DIS5K, COD10K, CAMO, DUTS): a folder of pictures, a folder of masks, paired by base name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.images import SUFFIXES, read_image
+from gensegcli.images import SUFFIXES
+from gensegcli.mask_files import read_mask
 from gensegcli.sources.places import first_folder
 from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, RawTarget, Sentence, SizeMismatchError
 
@@ -16,25 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from gensegcli.records import Size
+    import numpy as np
 
-THRESHOLD = 127
-"""A mask's pixel is foreground if it is brighter than this (of 255)."""
+    from gensegcli.records import Size
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """A mask in a picture file: bright is foreground."""
+    """A mask in a picture file, read as predictions are; grey levels are cut in the middle."""
 
     path: Path
 
     def read(self, size: Size) -> np.ndarray:
-        picture = read_image(self.path)
-        if picture.size != tuple(size):
+        mask = read_mask(self.path).mask
+        if mask.shape != (size.height, size.width):
+            height, width = mask.shape
             raise SizeMismatchError(
-                f"{self.path.name}: mask of {picture.size}, picture of {tuple(size)} (width, height)"
+                f"{self.path.name}: mask of {width}x{height}, picture of {size.width}x{size.height} pixels"
             )
-        return np.asarray(picture.convert("L")) > THRESHOLD
+        return mask
 
 
 def read_foreground(
