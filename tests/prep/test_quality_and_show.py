@@ -174,6 +174,25 @@ def test_a_foreground_set(tmp_path: Path) -> None:
     assert grid_to_pixel(sample.targets[0].box, sample.size) == pytest.approx((5, 5, 20, 20))
 
 
+@pytest.mark.parametrize("purpose", ["eval", "train"])
+def test_a_picture_without_foreground_is_scored_and_not_learned_from(tmp_path: Path, purpose: str) -> None:
+    """PySODMetrics scores pairs whose true mask is empty."""
+    for folder in ("Image", "GT_Object"):
+        (tmp_path / "COD10K-v3" / "Test" / folder).mkdir(parents=True)
+    for name, white in (("a", 255), ("b", 0)):
+        (tmp_path / "COD10K-v3" / "Test" / "Image" / f"{name}.jpg").write_bytes(_jpeg(tmp_path, 40, 30))
+        grey = np.zeros((30, 40), np.uint8)
+        grey[5:20, 5:20] = white
+        Image.fromarray(grey).save(tmp_path / "COD10K-v3" / "Test" / "GT_Object" / f"{name}.png")
+    wanted = recipe(name="cod10k", split="test", purpose=purpose)
+
+    prepare(wanted, read_raw(wanted, Inputs(tmp_path)), tmp_path / "out", max_skipped=1)
+
+    samples = list(read_prepared(tmp_path / "out"))
+    assert [len(sample.targets) for sample in samples] == ([1, 0] if purpose == "eval" else [1])
+    assert read_card(tmp_path / "out")["skipped"] == ({} if purpose == "eval" else {"empty mask": 1})
+
+
 def test_ignored_pixels_are_kept_apart(shared_data: Path, tmp_path: Path) -> None:
     wanted = recipe(name="reasonseg", split="val")
     prepare(wanted, read_raw(wanted, Inputs(shared_data / "mini" / "reason_seg")), tmp_path)

@@ -50,6 +50,42 @@ def test_brighter_than_127_is_foreground(root: Path) -> None:
         mask.read(Size(4, 6))
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Image.fromarray(np.eye(4, 6, dtype=np.uint8)),
+        Image.fromarray(np.dstack([np.eye(4, 6, dtype=np.uint8) * 255] * 4)),
+        Image.fromarray(np.eye(4, 6, dtype=np.uint8) * 255),
+    ],
+)
+def test_truth_is_read_as_predictions_are(tmp_path: Path, mask: Image.Image) -> None:
+    """0 and 1, white on transparent, 0 and 255: the same mask, as evaluate/given.py reads it."""
+    mask.save(tmp_path / "m.png")
+
+    np.testing.assert_array_equal(MaskFile(tmp_path / "m.png").read(Size(6, 4)), np.eye(4, 6, dtype=bool))
+
+
+def test_numbers_of_objects_are_no_truth(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(4, 6, dtype=np.uint8) * 2).save(tmp_path / "m.png")
+
+    with pytest.raises(GensegError, match="grey values 0, 2, expected 0 and 1, or 0 and 255"):
+        MaskFile(tmp_path / "m.png").read(Size(6, 4))
+
+
+def test_two_masks_or_two_pictures_of_one_name(root: Path) -> None:
+    for name in ("gt/a.bmp", "im/b.png"):
+        (root / "set" / name).write_bytes(b"-")
+
+    refs = read_foreground(root, dataset="d", split="train", folders=FOLDERS, query="q").refs
+
+    assert [(ref.id, ref.problem and ref.problem.reason) for ref in refs] == [
+        ("a", "several masks"),
+        ("b", "mask missing"),
+        ("b", "duplicate"),
+        ("x-NonCAM-1", "mask missing"),
+    ]
+
+
 def test_what_was_looked_for(root: Path) -> None:
     with pytest.raises(GensegError, match=r"looked for .*none/im"):
         read_foreground(root, dataset="d", split="train", folders={"train": [("none/im", "none/gt")]}, query="q")

@@ -52,6 +52,9 @@ class _Object:
     points: tuple[GridPoint, ...]
 
 
+_EMPTY = "empty mask"
+
+
 class _Unusable(Exception):  # noqa: N818 -- carries a reason to the one place that counts it
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason)
@@ -120,13 +123,32 @@ class _Frame:
             query=normalise_expression(sentence.text),
             image=self.image,
             size=self.stored_size,
-            targets=self._targets(ref.targets),
+            targets=self._targets(self._present(ref.targets)),
             sentences=tuple(sentence.text for sentence in ref.sentences),
             provenance={**provenance, "split": self._recipe.split},
             original_size=original,
             ignore=self._ignored(ref.ignore),
             think=str(think) if think is not None else None,
         )
+
+    def _present(self, targets: Sequence[RawTarget]) -> Sequence[RawTarget]:
+        """Without the empty masks of a foreground set that is to be evaluated: those pictures are scored like all others.
+
+        A policy that learns is not taught by them that a picture has no foreground.
+        """
+        if self._recipe.purpose != "eval" or self._recipe.source.kind != "foreground":
+            return targets
+        present = []
+        for target in targets:
+            try:
+                if target.mask is not None:
+                    self._object(target.mask)
+            except _Unusable as unusable:
+                if unusable.problem.reason != _EMPTY:
+                    raise
+            else:
+                present.append(target)
+        return present
 
     def _targets(self, targets: Sequence[RawTarget]) -> tuple[Target, ...]:
         masks = tuple(target.mask for target in targets if target.mask is not None)
@@ -143,7 +165,7 @@ class _Frame:
         if mask not in self._objects:
             whole = _cut_mask(mask, self.size)
             if whole is None:
-                raise _Unusable("empty mask", "the object's mask has no pixel")
+                raise _Unusable(_EMPTY, "the object's mask has no pixel")
             height, width = whole.pixels.shape
             stored = whole if self.stored_size == self.size else resize_patch(whole, self.size, self.stored_size)
             if stored is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gensegcli.errors import ExitCode, GensegError
@@ -13,8 +15,6 @@ from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     import numpy as np
 
     from gensegcli.records import Size
@@ -65,12 +65,21 @@ def read_foreground(
     pairs = {pair[0]: pair[1] for pair in folders[split]}
     pictures = first_folder(root, pairs, what=f"{dataset} {split}", hint=hint)
     masks = first_folder(root, [pairs[pictures.relative_to(root).as_posix()]], what=f"masks of {dataset}", hint=hint)
-    by_name = {path.stem: path for path in masks.iterdir() if path.suffix.lower() in SUFFIXES}
-    refs = []
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(masks.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            by_name[path.stem].append(path)
+    refs: list[RawRef] = []
+    seen: set[str] = set()
     for path in sorted(pictures.iterdir()):
         if path.suffix.lower() not in SUFFIXES or any(part in path.name for part in leave_out):
             continue
-        mask = by_name.get(path.stem)
+        found = by_name.get(path.stem, [])
+        mask = found[0] if len(found) == 1 else None
+        problem = _problem(path, found, masks)
+        if path.stem in seen:
+            problem = Problem("duplicate", f"{path.name}: another picture is called {path.stem} too")
+        seen.add(path.stem)
         refs.append(
             RawRef(
                 id=path.stem,
@@ -78,11 +87,19 @@ def read_foreground(
                 sentences=(Sentence(query),),
                 targets=(RawTarget(MaskFile(mask)),) if mask else (),
                 provenance={"dataset": dataset, "file_name": path.name},
-                problem=None if mask else Problem("mask missing", f"no mask for {path.name} in {masks}"),
+                problem=problem,
             )
         )
     if not refs:
         raise GensegError(f"{pictures}: holds no pictures", hint=hint, code=ExitCode.NOT_FOUND)
     counts = Counts.of(refs, len(refs))
-    used = tuple(by_name[ref.id] for ref in refs if ref.id in by_name)
+    used = tuple(target.mask.path for ref in refs for target in ref.targets if isinstance(target.mask, MaskFile))
     return RawSet(refs, counts, used, {split: counts})
+
+
+def _problem(picture: Path, masks: Sequence[Path], folder: Path) -> Problem | None:
+    if not masks:
+        return Problem("mask missing", f"no mask for {picture.name} in {folder}")
+    if len(masks) > 1:
+        return Problem("several masks", f"{' and '.join(mask.name for mask in masks)} are both named like {picture.name}")
+    return None
