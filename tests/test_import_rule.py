@@ -29,7 +29,18 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"config", "errors", "files", "presets", "records"}),
     frozenset({"geometry"}),
     frozenset(
-        {"atomic", "checkpoints", "download", "families", "fonts", "images", "mask_files", "model_list", "models", "predictions"}
+        {
+            "atomic",
+            "checkpoints",
+            "download",
+            "families",
+            "fonts",
+            "images",
+            "mask_files",
+            "model_list",
+            "models",
+            "predictions",
+        }
     )
     | frozenset({"columns", "pretrained", "stream"}),
     frozenset({"dialects", "draw", "exports", "metrics", "policy", "rewards", "segmenter", "sources"})

@@ -191,7 +191,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "ids and void": (stored(Image.fromarray(numbered(1, 15, 255).astype(np.uint8))), "grey values 0, 1, 15, 255"),
     "unknown": (stored(Image.fromarray(numbered(127, 255, 255).astype(np.uint8))), "grey values 0, 127, 255"),
     "per cent": (stored(Image.fromarray(np.arange(101, dtype=np.uint8)[None])), "0, 1, 2, … 99, 100 (101 in all)"),
-    "16-bit id": (stored(Image.fromarray((OBJECT * 26001).astype(np.uint16))), "0, 26001, expected 0 and 1, or 0 and 65"),
+    "16-bit id": (
+        stored(Image.fromarray((OBJECT * 26001).astype(np.uint16))),
+        "0, 26001, expected 0 and 1, or 0 and 65",
+    ),
     "12 bits": (stored(Image.fromarray((OBJECT * 4095).astype(np.uint16))), "grey values 0, 4095"),
     "16-bit ids": (stored(Image.fromarray(numbered(1, 2, 3).astype(np.uint16))), "grey values 0, 1, 2, 3"),
     "4-bit ids": (png(numbered(1, 2, 3), 4), "grey values 0, 1, 2, 3, expected 0 and 1, or 0 and 15"),

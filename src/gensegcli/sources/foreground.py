@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gensegcli.errors import ExitCode, GensegError
@@ -15,6 +14,8 @@ from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     import numpy as np
 
     from gensegcli.records import Size
@@ -101,5 +102,7 @@ def _problem(picture: Path, masks: Sequence[Path], folder: Path) -> Problem | No
     if not masks:
         return Problem("mask missing", f"no mask for {picture.name} in {folder}")
     if len(masks) > 1:
-        return Problem("several masks", f"{' and '.join(mask.name for mask in masks)} are both named like {picture.name}")
+        return Problem(
+            "several masks", f"{' and '.join(mask.name for mask in masks)} are both named like {picture.name}"
+        )
     return None
