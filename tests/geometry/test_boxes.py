@@ -36,6 +36,14 @@ def test_grid_and_pixels_are_inverse_on_any_aspect_ratio(
     assert grid_to_pixel(GridPoint(x1, y1), size) == PixelPoint(there.x1, there.y1)
 
 
+def test_whole_pixels_come_back_from_the_grid_as_they_were() -> None:
+    """On widths such as 427, 480, 333 and 612 floats alone make 427.00000000000006 of 427."""
+    for length in (427, 480, 333, 612, 640, 500, 1, 7, 4032, 19_999):
+        size = Size(length, length)
+        for value in range(0, length + 1, max(length // 700, 1)):
+            assert grid_to_pixel(pixel_to_grid(PixelPoint(value, value), size), size) == (value, value)
+
+
 @given(pixel, pixel, pixel, pixel, sizes)
 def test_everything_ends_inside_the_picture(x1: float, y1: float, x2: float, y2: float, size: Size) -> None:
     inside = clamp(PixelBox(x1, y1, x2, y2), size)

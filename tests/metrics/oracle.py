@@ -117,6 +117,12 @@ def sample_iou(case: Case, protocol: str) -> tuple[float, int, int]:
     return shared / either, shared, either
 
 
+def share(case: Case, protocol: str) -> float:
+    """What P@τ counts: IoU without anything added to the denominator."""
+    iou, shared, either = sample_iou(case, protocol)
+    return shared / either if either else iou
+
+
 def metrics(cases: list[Case], protocol: str, *, tiny: int = 0) -> dict[str, float]:
     """Every metric but AP and the foreground ones; what has no sample is absent."""
     target = [case for case in cases if case.true_boxes]
@@ -137,7 +143,7 @@ def metrics(cases: list[Case], protocol: str, *, tiny: int = 0) -> dict[str, flo
                 found[f"{prefix}cIoU"] = 0.0 if protocol == "seg-zero" else 1.0
     precise = target if protocol in ("genseg", "gres") else cases
     for threshold in (0.5, 0.6, 0.7, 0.8, 0.9):
-        found[f"P@{threshold}"] = mean([float(sample_iou(case, protocol)[0] >= threshold) for case in precise])
+        found[f"P@{threshold}"] = mean([float(share(case, protocol) >= threshold) for case in precise])
     found["N-acc"] = mean([float(case.abstained) for case in nothing])
     found["T-acc"] = mean([float(not case.abstained) for case in target])
     found["FNR"] = mean([float(case.abstained) for case in target])
@@ -152,5 +158,5 @@ def metrics(cases: list[Case], protocol: str, *, tiny: int = 0) -> dict[str, flo
         enclosing.append(one_iou(around(boxes), around(case.true_boxes)) if boxes else 0.0)
     found["box mIoU"] = mean(matched)
     found["enclosing box mIoU"] = mean(enclosing)
-    found["Acc@0.5"] = mean([float(iou > 0.5) for iou in matched])
+    found["Acc@0.5"] = mean([float(round(iou, 9) > 0.5) for iou in matched])
     return {name: value for name, value in found.items() if value is not None}

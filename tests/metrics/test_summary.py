@@ -88,7 +88,7 @@ def test_ap_is_that_of_pycocotools_over_the_samples_that_count(name: str, some: 
         # Two right, one half right, one missed, one refused; one abstained rightly and one hallucinated.
         ("genseg", {"mIoU": 2.5 / 5, "cIoU": 5 / 10, "P@0.5": 3 / 5, "P@0.9": 2 / 5}),
         ("gres", {"gIoU": 3.5 / 7, "cIoU": 5 / 12, "P@0.5": 3 / 5, "P@0.9": 2 / 5}),
-        ("lisa", {"gIoU": 3.5 / 7, "cIoU": 5 / 12, "P@0.5": 3 / 7, "P@0.9": 3 / 7}),
+        ("lisa", {"gIoU": 3.5 / 7, "cIoU": 5 / 12, "P@0.5": 4 / 7, "P@0.9": 3 / 7}),
         ("seg-zero", {"gIoU": 2.5 / 7, "cIoU": 5 / 12, "P@0.5": 3 / 7, "P@0.9": 2 / 7}),
         ("res", {"mIoU": 3.5 / 7, "cIoU": 5 / 12, "P@0.5": 4 / 7, "P@0.9": 3 / 7}),
     ],
@@ -116,6 +116,22 @@ def test_a_threshold_is_reached_by_being_equal_to_it() -> None:
 
     assert [found[f"P@0.{n}"] for n in (5, 6, 7, 8, 9)] == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
     assert (found["Acc@0.5"], found["AP50"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exactly_half_of_the_truth_reaches_half_under_every_protocol(name: str) -> None:
+    """LISA's 1e-5 is in its IoU and cIoU, and in no threshold."""
+    found = values(summarise(scored([WRONG], name), PROTOCOLS[name], resamples=0))
+    assert (found["P@0.5"], found["P@0.6"]) == (1.0, 0.0)
+
+
+def test_several_boxes_whose_mean_iou_is_exactly_half_are_no_hit() -> None:
+    """0.1 + 0.7 + 0.7 is 1.5 in the order in which the oracle adds, and floats make more of it in others."""
+    true = [PixelBox(x, 0, x + 10, 1) for x in (0, 20, 40)]
+    for widths in ((1, 7, 7), (7, 7, 1), (2, 4, 9), (9, 5, 1), (6, 6, 3)):
+        found = [PixelBox(box.x1, 0, box.x1 + width, 1) for box, width in zip(true, widths, strict=True)]
+        one = Case((60, 1), [np.ones((1, 60), bool)], [np.ones((1, 60), bool)], true, found)
+        assert values(summarise(scored([one]), PROTOCOLS["genseg"], resamples=0))["Acc@0.5"] == 0.0, widths
 
 
 @settings(max_examples=30)

@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gensegcli.records import Answer, GridBox, GridPoint, Instance, Target
+from gensegcli.geometry.boxes import pixel_to_grid
+from gensegcli.records import Answer, GridBox, GridPoint, Instance, PixelBox, Size, Target
 from gensegcli.rewards.distance import (
     BOX_DISTANCE,
     POINT_DISTANCE,
     accuracy,
     assigned,
     box_error,
+    found,
+    pair_iou,
     pair_score,
     point_error,
     points_right,
@@ -55,6 +58,26 @@ def test_the_constants_are_the_ancestors_distances_on_the_grid() -> None:
 )
 def test_pair_score(box: tuple[float, ...], points: tuple[tuple[float, float], ...], expected: int) -> None:
     assert pair_score(instance(box, points), TRUE) == expected
+
+
+@pytest.mark.parametrize("length", [840, 427, 612, 333, 480])
+def test_what_lies_on_a_threshold_in_pixels_is_decided_there_and_not_by_the_way_over_the_grid(length: int) -> None:
+    """IoU of exactly 0.5 is not above it, and an error of exactly 10 of 840 pixels is not below that."""
+    size = Size(length, length)
+
+    def on_grid(x1: float, x2: float) -> GridBox:
+        return pixel_to_grid(PixelBox(x1, 10, x2, 110), size)
+
+    for start in range(150):
+        true = Target(on_grid(start, start + 100), (), None)
+        assert not found(pair_iou(Instance(on_grid(start, start + 50)), true)), start
+        assert found(pair_iou(Instance(on_grid(start, start + 51)), true)), start
+    if length == 840:
+        for start in range(500):
+            true = Target(on_grid(start, start + 200), (), None)
+            moved = Instance(pixel_to_grid(PixelBox(start + 20, 10, start + 220, 110), size))
+            assert box_error(moved.box, true.box) == pytest.approx(BOX_DISTANCE)
+            assert pair_score(moved, true) == 1, start
 
 
 def test_with_a_single_true_point_the_smaller_distance_counts() -> None:

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gensegcli.errors import GensegError
+from gensegcli.geometry import rle
 from gensegcli.geometry.keypoints import grid_distance
+from gensegcli.metrics.protocols import get_protocol
+from gensegcli.metrics.records import Guess, truth_of
+from gensegcli.metrics.score import score_sample
 from gensegcli.records import Answer, GridPoint, Sample
 from gensegcli.rewards.mask import clear_of, negative_points, squared_overlaps, structure, tiered, union_iou
 from gensegcli.rewards.rollout import GroundTruth
@@ -38,6 +42,31 @@ def test_mask_iou_without_target() -> None:
     assert union_iou(rollout(honest(ONE), EMPTY, [SQUARE])) == 0
     assert union_iou(rollout(Answer(), ONE)) == 0
     assert union_iou(read("nonsense", EMPTY)) == 0, "a refusal is no correct abstention"
+
+
+def test_a_box_where_nothing_is_there_earns_no_mask_term_even_if_its_mask_is_empty() -> None:
+    hallucinated = rollout(honest(ONE), EMPTY, [blank()])
+    assert [term(hallucinated) for term in (union_iou, tiered, structure, squared_overlaps)] == [0, 0, 0, 0]
+    small = rollout(honest(ONE), EMPTY, [rectangle(0, 0, 1, 1)])
+    assert [term(small) for term in (union_iou, tiered, structure, squared_overlaps)] == [0, 0, 0, 0]
+    denied = rollout(Answer(), EMPTY)
+    assert [term(denied) for term in (union_iou, tiered, structure, squared_overlaps)] == [1, 4, pytest.approx(1), 2]
+
+
+def test_the_structure_of_ignored_pixels_counts_neither_way() -> None:
+    """The numbers are those of evaluation, which takes ignored pixels out of both masks."""
+    truth = sample(SQUARE, ignore=rectangle(60, 0, 100, 100))
+    seen = rollout(honest(truth), truth, [rectangle(20, 20, 90, 60)])
+    assert structure(seen) == pytest.approx(1)
+    scored = score_sample(
+        truth_of(truth),
+        Guess(truth.id, abstained=False, masks=(rle.encode(rectangle(20, 20, 90, 60)),)),
+        get_protocol("lisa"),
+        foreground=True,
+    )
+    assert scored.foreground is not None
+    assert scored.foreground.s_measure == pytest.approx(1)
+    assert scored.share == union_iou(seen) == 1
 
 
 def test_ignored_pixels_count_neither_way() -> None:

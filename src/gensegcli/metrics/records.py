@@ -111,6 +111,13 @@ class SampleScore:
     tokens: int
     foreground: ForegroundScore | None = None
 
+    @property
+    def share(self) -> float | None:
+        """I / U, which P@τ counts: the IoU without what a protocol adds to its denominator; None without masks."""
+        if self.iou is None or self.intersection is None or not self.union:
+            return self.iou
+        return self.intersection / self.union
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gensegcli.errors import GensegError
+from gensegcli.geometry.boxes import ROUNDING
 from gensegcli.metrics.average_precision import NAMES as AP_NAMES
 from gensegcli.metrics.average_precision import BoxMatches, ImageBoxes, average_precision, match_boxes
 from gensegcli.metrics.bootstrap import Ratio, Ratios, interval, resample_counts
@@ -250,7 +251,7 @@ def _ratios(columns: _Columns, protocol: Protocol) -> Iterator[Ratio]:
         yield from _mask_ratios(columns, protocol)
     yield Ratio("box mIoU", ~no_target, numbers["box_iou"])
     yield Ratio("enclosing box mIoU", ~no_target, numbers["enclosing_box_iou"])
-    yield Ratio("Acc@0.5", ~no_target, numbers["box_iou"] > 0.5)
+    yield Ratio("Acc@0.5", ~no_target, numbers["box_iou"] > 0.5 + ROUNDING)
     yield Ratio("N-acc", no_target, abstained)
     yield Ratio("T-acc", ~no_target, ~abstained)
     yield Ratio("FNR", ~no_target, abstained)
@@ -276,8 +277,10 @@ def _mask_ratios(columns: _Columns, protocol: Protocol) -> Iterator[Ratio]:
             empty=protocol.zero_over_zero,
         )
         yield Ratio(f"{prefix}{mean}", over, numbers["iou"])
+    # I / U itself, whatever a protocol adds to the denominator of its IoU: the quotient of two whole numbers is exact.
+    shares = np.divide(numbers["intersection"], numbers["union"], out=numbers["iou"].copy(), where=numbers["union"] > 0)
     for threshold in protocol.thresholds:
-        yield Ratio(f"P@{threshold:g}", precise, numbers["iou"] >= threshold)
+        yield Ratio(f"P@{threshold:g}", precise, shares >= threshold)
     if protocol.tiny_area:
         tiny = numbers["predicted_area"] < protocol.tiny_area
         yield Ratio(f"N-acc (area < {protocol.tiny_area})", ~target, tiny)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from gensegcli.geometry.boxes import box_iou
+from gensegcli.geometry.boxes import ROUNDING, box_iou
 from gensegcli.records import GRID, Refusal
 
 if TYPE_CHECKING:
@@ -46,10 +46,15 @@ def accuracy(rollout: Rollout) -> float:
 def pair_score(instance: Instance, target: Target) -> float:
     """[IoU > 0.5] + [mean absolute box error < 11.905] + [points right], 0 to 3."""
     return float(
-        (box_iou(instance.box, target.box) > BOX_IOU)
-        + (box_error(instance.box, target.box) < BOX_DISTANCE)
+        found(pair_iou(instance, target))
+        + (box_error(instance.box, target.box) < BOX_DISTANCE - ROUNDING)
         + points_right(instance, target)
     )
+
+
+def found(iou: float) -> bool:
+    """Whether a box of this IoU counts as found. Exactly 0.5 does not, whatever the way over the grid made of it."""
+    return iou > BOX_IOU + ROUNDING
 
 
 def pair_iou(instance: Instance, target: Target) -> float:
@@ -69,7 +74,7 @@ def points_right(instance: Instance, target: Target) -> bool:
     x1, y1, x2, y2 = instance.box
     if not all(x1 <= point.x <= x2 and y1 <= point.y <= y2 for point in instance.points):
         return False
-    return point_error(instance.points, target.points) < POINT_DISTANCE
+    return point_error(instance.points, target.points) < POINT_DISTANCE - ROUNDING
 
 
 def point_error(points: Sequence[GridPoint], true: Sequence[GridPoint]) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from gensegcli.geometry.boxes import ROUNDING
 from gensegcli.metrics.overlap import overlap
 from gensegcli.records import GRID, Refusal
-from gensegcli.rewards.distance import BOX_IOU, assigned, pair_iou
+from gensegcli.rewards.distance import assigned, found, pair_iou
 from gensegcli.rewards.rollout import MARGIN
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ NEUTRAL = 0.5
 
 
 def union_iou(rollout: Rollout) -> float:
-    """IoU of the union of the answer's masks with the true union mask, as evaluation measures it; a refusal has 0."""
-    if isinstance(rollout.answer, Refusal):
+    """IoU of the union of the answer's masks with the true union mask, as evaluation measures it.
+
+    A refusal has 0, and so has an answer that names a box where nothing is there, also where its mask is empty: IoU 1 of
+    two empty masks is for those who say that nothing is there.
+    """
+    if _beyond_masks(rollout):
         return 0.0
     return overlap(rollout.mask, rollout.truth.mask, ignore=rollout.truth.ignore).iou
 
@@ -48,7 +53,7 @@ def negative_points(rollout: Rollout) -> float:
     right = 0
     for i, j in assigned(answer.instances, truth.targets, pair_iou)[1]:
         instance, target = answer.instances[i], truth.targets[j]
-        if pair_iou(instance, target) > BOX_IOU:
+        if found(pair_iou(instance, target)):
             right += sum(_inside(p, target.box) and clear_of(truth.mask, p) for p in instance.negatives)
     return right / given
 
@@ -60,12 +65,18 @@ def tiered(rollout: Rollout) -> float:
 
 
 def structure(rollout: Rollout) -> float:
-    """Seg-R1 (arXiv 2506.22624): 0.7 · IoU + 0.3 · S-measure of the union mask, 0 to 1; a refusal has 0."""
+    """Seg-R1 (arXiv 2506.22624): 0.7 · IoU + 0.3 · S-measure of the union mask, 0 to 1.
+
+    Both leave out the pixels that evaluation ignores, and are 0 where `union_iou` is 0 whatever the mask.
+    """
     from gensegcli.metrics.foreground import s_measure
 
-    if isinstance(rollout.answer, Refusal):
+    if _beyond_masks(rollout):
         return 0.0
-    return 0.7 * union_iou(rollout) + 0.3 * s_measure(rollout.mask, rollout.truth.mask)
+    predicted, true, ignore = rollout.mask, rollout.truth.mask, rollout.truth.ignore
+    if ignore is not None:
+        predicted, true = predicted & ~ignore, true & ~ignore
+    return 0.7 * union_iou(rollout) + 0.3 * s_measure(predicted, true)
 
 
 def squared_overlaps(rollout: Rollout) -> float:
@@ -83,6 +94,12 @@ def squared_overlaps(rollout: Rollout) -> float:
     return boxes**2 + union_iou(rollout) ** 2
 
 
+def _beyond_masks(rollout: Rollout) -> bool:
+    """A refusal, or a box where nothing is there: no mask makes up for it."""
+    answer = rollout.answer
+    return isinstance(answer, Refusal) or (rollout.truth.no_target and not answer.no_target)
+
+
 def clear_of(mask: np.ndarray, point: GridPoint, margin: float = MARGIN) -> bool:
     """Whether a grid point is at least `margin` grid units from the area that the mask's true pixels (h w) cover."""
     height, width = mask.shape
@@ -97,8 +114,9 @@ def clear_of(mask: np.ndarray, point: GridPoint, margin: float = MARGIN) -> bool
     across = abs(columns + left + 0.5 - x) - 0.5
     down = abs(rows + top + 0.5 - y) - 0.5
     across, down = across.clip(0) * GRID / width, down.clip(0) * GRID / height
-    return bool((across**2 + down**2).min() >= margin**2)
+    return bool((across**2 + down**2).min() >= (margin - ROUNDING) ** 2)
 
 
 def _inside(point: GridPoint, box: GridBox) -> bool:
-    return box.x1 <= point.x <= box.x2 and box.y1 <= point.y <= box.y2
+    across, down = box.x1 - ROUNDING <= point.x <= box.x2 + ROUNDING, box.y1 - ROUNDING <= point.y <= box.y2 + ROUNDING
+    return across and down

@@ -23,7 +23,7 @@ def overlaps(scores: Sequence[SampleScore], protocol: Mapping[str, Any]) -> list
     """The IoU of every sample that P@τ counts: of masks, or of boxes where there are no masks."""
     everything = protocol.get("no_target") == NoTarget.BY_PIXELS
     counted = [score for score in scores if everything or not score.no_target]
-    by_mask = [score.iou for score in counted if score.iou is not None]
+    by_mask = [score.share for score in counted if score.share is not None]
     return by_mask or [score.box_iou for score in counted if score.box_iou is not None]
 
 
