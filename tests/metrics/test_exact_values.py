@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import defaultdict
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -62,12 +61,12 @@ def test_an_iou_of_exactly_three_quarters_is_a_hit_at_75() -> None:
 
 def on_thresholds(size: Size, count: int, seed: int) -> list[tuple[PixelBox, PixelBox]]:
     """Pairs of whole-pixel boxes whose IoU is one of COCO's thresholds, or 0.5."""
-    rng = random.Random(seed)
+    rng = np.random.default_rng(seed)
     wanted = {Fraction(n, 20) for n in range(10, 20)}
     pairs = []
     while len(pairs) < count:
-        x, y, width = rng.randrange(size.width - 80), rng.randrange(size.height - 80), rng.randrange(2, 79)
-        height, part = rng.randrange(2, 79), rng.randrange(1, 78)
+        x, y = (int(rng.integers(side - 80)) for side in size)
+        width, height, part = map(int, rng.integers(1, 79, 3))
         true = PixelBox(x, y, x + width, y + height)
         found = PixelBox(x, y, x + part, y + height) if rng.random() < 0.5 else PixelBox(x, y, x + width, y + part)
         side, other = (width, part) if found.y2 == true.y2 else (height, part)
