@@ -243,7 +243,10 @@ def _of_run(folder: Path) -> Path:
 def _hub_id(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:
     repo, _, revision = name.partition("@")
     if not _HUB_ID.fullmatch(repo):
-        raise unknown_name(kind, name, known, hint="or give a hub id (owner/name) or a local folder")
+        hint = "or give a hub id (owner/name) or a local folder"
+        if kind == "model":
+            hint += f"; a name that only a server knows goes beside --model: --set model.served_model={name}"
+        raise unknown_name(kind, name, known, hint=hint)
     return repo, revision or "main"
 
 

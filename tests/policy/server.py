@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Reply = tuple[int, "str | dict[str, Any]"]
+HANG_UP: Reply = (0, "")
+"""No answer: the connection is closed without a word."""
 
 
 def completion(*texts: str, finish: str = "stop", **message: Any) -> Reply:
@@ -83,6 +85,9 @@ def serving(server: Server) -> Iterator[Server]:
             self._send(server.complete(body, {name.lower(): value for name, value in self.headers.items()}))
 
         def _send(self, reply: Reply) -> None:
+            if reply is HANG_UP:
+                self.close_connection = True
+                return
             status, body = reply
             raw = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(status)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gzip
 import io
 import logging
 import socket
@@ -17,26 +19,31 @@ import pytest
 from PIL import Image
 
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.models import POLICIES, ResolvedPolicy
+from gensegcli.models import POLICIES, ResolvedPolicy, resolve_policy
 from gensegcli.policy import EngineOptions
 from gensegcli.policy.base import QuestionsFailedError
 from gensegcli.policy.frame import fit_picture
 from gensegcli.policy.openai import KEY_VARIABLES, OpenAIPolicy
 from gensegcli.records import Completion, FinishReason, Question, Sampling
 from tests.policy.pictures import picture
-from tests.policy.server import Server, always, completion, serving
+from tests.policy.server import HANG_UP, Server, always, completion, serving
+from tests.slow_server import DRIPS, OK, slow_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GREEDY = Sampling(max_tokens=99, seed=3)
+OPEN: list[OpenAIPolicy] = []
 KEY = "sk-very-secret-0123456789"
 
 
 @pytest.fixture(autouse=True)
-def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_key_and_nothing_left_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in KEY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    yield
+    while OPEN:
+        OPEN.pop().close()
 
 
 @pytest.fixture
@@ -50,10 +57,14 @@ def model(alias: str = "qwen3-vl-4b") -> ResolvedPolicy:
     return ResolvedPolicy(entry.source, entry.source, "main", None, None, entry)
 
 
+def connect(known: ResolvedPolicy, **options: Any) -> OpenAIPolicy:
+    """A policy that is closed when the test ends."""
+    OPEN.append(OpenAIPolicy(known, EngineOptions(**options)))
+    return OPEN[-1]
+
+
 def policy(server: Server, alias: str = "qwen3-vl-4b", **options: Any) -> OpenAIPolicy:
-    return OpenAIPolicy(
-        model(alias), EngineOptions(**{"base_url": server.url, "retries": 2, "timeout": 5.0, **options})
-    )
+    return connect(model(alias), **{"base_url": server.url, "retries": 2, "timeout": 5.0, **options})
 
 
 def ask(server: Server, count: int = 1, sampling: Sampling = GREEDY, **options: Any) -> list[list[Completion]]:
@@ -212,12 +223,114 @@ def test_a_silent_server_is_given_up(server: Server) -> None:
     assert caught.value.code is ExitCode.SOME_FAILED
 
 
+@pytest.mark.parametrize("place", DRIPS)
+def test_the_time_limit_is_one_for_the_whole_answer(place: str) -> None:
+    """Whatever the server sends meanwhile: a byte every 0.05 s meets no limit for a single wait."""
+    with slow_server(*DRIPS[place]) as slow:
+        started = time.monotonic()
+        with pytest.raises(GensegError, match=r"no answer within 0\.5 s, tried once") as caught:
+            connect(model(), base_url=slow.url, timeout=0.5, retries=0)
+        assert time.monotonic() - started < 5
+    assert caught.value.code is ExitCode.ENVIRONMENT
+
+
+@pytest.mark.parametrize("place", ["body", "trailer"])
+def test_a_slow_answer_fails_alone(server: Server, place: str) -> None:
+    made = policy(server, timeout=0.5, retries=1)
+    with slow_server(*DRIPS[place]) as slow, closing(made):
+        made._client.base_url = slow.url
+        with pytest.raises(QuestionsFailedError, match=r"no answer within 0\.5 s, tried 2 times") as caught:
+            made.generate([Question(picture(64, 64), "x")] * 2, GREEDY)
+        assert slow.connections == 4
+    assert caught.value.code is ExitCode.SOME_FAILED
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 999999999999\r\n", b""])
+def test_an_answer_has_a_largest_size(server: Server, head: bytes) -> None:
+    """It is read up to the limit, not until the server stops, and not asked for again."""
+    made = policy(server, timeout=60, retries=3)
+    with slow_server(OK + head + b"\r\n", b" " * (1 << 20), every=0.001) as endless, closing(made):
+        made._client.base_url = endless.url
+        with pytest.raises(QuestionsFailedError, match="the reply is larger than 16 MB"):
+            made.generate([Question(picture(64, 64), "x")], GREEDY)
+        assert endless.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"), [("gzip", "larger than 16 MB"), ("br", "packed as br, which was not asked for")]
+)
+def test_the_size_counts_once_unpacked(packed: str, message: str) -> None:
+    body = gzip.compress(bytes(40 << 20))
+    head = f"Content-Encoding: {packed}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with slow_server(OK + head + body) as small, pytest.raises(GensegError, match=message):
+        connect(model(), base_url=small.url, retries=0)
+
+
+def test_a_packed_answer_is_read(server: Server) -> None:
+    body = gzip.compress(b'{"data": [{"id": "m", "owned_by": null}]}')
+    head = f"Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with slow_server(OK + head + body) as small:
+        made = connect(model(), base_url=small.url, retries=0)
+    assert made.id == "m"
+
+
+def test_a_question_that_breaks_its_connection_fails_alone(server: Server) -> None:
+    def answer(body: dict[str, Any], number: int):
+        return HANG_UP if body["messages"][0]["content"][1]["text"] == "Find: 7" else completion("fine")
+
+    server.answer = answer
+    with pytest.raises(QuestionsFailedError, match=r"1 of 40 .*: the connection broke, tried 2 times") as caught:
+        ask(server, 40, retries=1)
+    failed = [number for number, outcome in enumerate(caught.value.outcomes) if isinstance(outcome, GensegError)]
+    assert failed == [7]
+    assert caught.value.code is ExitCode.SOME_FAILED
+
+
+def test_a_question_that_is_forbidden_fails_alone_once_others_were_answered(server: Server) -> None:
+    def answer(body: dict[str, Any], number: int):
+        text = body["messages"][0]["content"][1]["text"]
+        return (403, {"error": {"message": "not allowed"}}) if text == "Find: 1" else completion("fine")
+
+    server.answer = answer
+    with pytest.raises(QuestionsFailedError, match="1 of 4 ") as caught:
+        ask(server, 4, concurrency=1)
+    assert [isinstance(outcome, GensegError) for outcome in caught.value.outcomes] == [False, True, False, False]
+
+
+@pytest.mark.parametrize("usage", [{"completion_tokens": 2**70}, {"completion_tokens": -1}, {"prompt_tokens": 1e30}])
+def test_counts_beyond_reason_are_refused_where_they_are_read(server: Server, usage: dict[str, Any]) -> None:
+    status, body = completion("fine")
+    assert isinstance(body, dict)
+    server.answer = always((status, {**body, "usage": usage}))
+    name = next(iter(usage))
+    with pytest.raises(QuestionsFailedError, match=f"expected a chat completion, found usage.{name}: ") as caught:
+        ask(server)
+    assert caught.value.code is ExitCode.SOME_FAILED
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"completion_tokens": None, "prompt_tokens": 3}])
+def test_counts_may_be_left_out(server: Server, usage: dict[str, Any] | None) -> None:
+    status, body = completion("fine")
+    assert isinstance(body, dict)
+    server.answer = always((status, {**body, "usage": usage}))
+    assert ask(server)[0][0].tokens == 0
+
+
+def test_it_works_where_a_loop_of_events_runs_already(server: Server) -> None:
+    """As in a notebook."""
+
+    async def cell() -> str:
+        return ask(server)[0][0].text
+
+    assert asyncio.run(cell()) == "hello"
+
+
 def test_no_server_is_said_so() -> None:
     with closing(socket.socket()) as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"  # bound, and nobody listens
         with pytest.raises(GensegError, match="no server answers there") as caught:
-            OpenAIPolicy(model(), EngineOptions(base_url=url, retries=0))
+            connect(model(), base_url=url, retries=0)
     assert caught.value.code is ExitCode.ENVIRONMENT
     assert "--base-url" in caught.value.hint
 
@@ -235,7 +348,7 @@ def test_a_server_that_goes_away_stops_the_asking() -> None:
 
 def test_no_address() -> None:
     with pytest.raises(GensegError, match="needs the address of a server"):
-        OpenAIPolicy(model(), EngineOptions())
+        connect(model())
 
 
 # ---------------------------------------------------------------- the key
@@ -339,7 +452,7 @@ def test_another_frame_is_refused(server: Server, field: str, value: int | None,
     own = model("seg-zero-7b")
     own = replace(own, entry=replace(own.entry, **{field: value}))
     with pytest.raises(GensegError, match=message):
-        OpenAIPolicy(own, EngineOptions(base_url=server.url))
+        connect(own, base_url=server.url)
 
 
 def test_an_unknown_name_is_taken_with_a_note(server: Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -352,9 +465,33 @@ def test_an_unknown_name_is_taken_with_a_note(server: Server, caplog: pytest.Log
     assert not caplog.text
 
 
+def test_a_server_that_calls_its_model_demo_serves_the_miniature(server: Server) -> None:
+    """The table's row of a bundled model is completed by its files: its squares are of 20 pixels, not of 32."""
+    server.models = {"demo": "vllm"}
+    made = connect(resolve_policy("demo"), base_url=server.url)
+    assert (made.id, made.entry.factor) == ("demo", 20)
+    made.close()
+    with pytest.raises(
+        GensegError, match=r"serves demo, which speaks the dialect genseg-mini, .* dialect genseg$"
+    ) as caught:
+        policy(server)
+    assert caught.value.hint == "--model demo"
+
+
+def test_names_that_a_server_lists_are_bounded(server: Server) -> None:
+    server.models = {f"{'n' * 900}{number:03}": "x" for number in range(100)}
+    with pytest.raises(GensegError, match="does not serve") as caught:
+        policy(server)
+    assert len(caught.value.hint) < 2500
+    assert caught.value.hint.endswith(" and 80 more")
+    server.models = {"n" * 1001: "x"}
+    with pytest.raises(GensegError, match=r"expected a list of models, found data\.0\.id: 'nnn"):
+        policy(server)
+
+
 def test_entries_outside_the_table_are_believed(server: Server) -> None:
     own = model()
     own = replace(own, entry=replace(own.entry, source="/models/mine", alias="/models/mine"))
-    made = OpenAIPolicy(own, EngineOptions(base_url=server.url))
+    made = connect(own, base_url=server.url)
     assert made.id == "m"
     made.close()
