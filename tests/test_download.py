@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from PIL import Image
 from gensegcli.download import download, public_form
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.images import read_image
+from tests.slow_server import DRIPS, OK, slow_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +170,50 @@ def test_waiting_has_an_end(server: str, path: str) -> None:
     with pytest.raises(GensegError, match=r"no answer|timed out|not finished"):
         download(f"{server}{path}", timeout=0.3)
     assert time.monotonic() - started < PATIENCE / 2
+
+
+@pytest.mark.parametrize("place", [place for place in DRIPS if place != "packed body"])
+def test_the_time_limit_is_one_for_the_whole(place: str) -> None:
+    """A byte every 0.05 s meets no limit for a single wait, wherever in the answer it stands."""
+    with slow_server(*DRIPS[place]) as slow:
+        started = time.monotonic()
+        with pytest.raises(GensegError) as caught:
+            download(f"{slow.url}/a.png", timeout=0.3)
+        assert time.monotonic() - started < 3
+    answers = {"silence": "no answer within 0.3 s", "early hints": "the server answered 103 Early Hints"}
+    assert caught.value.message == f"{slow.url}/a.png: {answers.get(place, 'no answer within 0.9 s')}"
+    assert caught.value.code is ExitCode.NOT_FOUND
+
+
+def test_a_whole_body_that_came_in_time_is_read_though_its_connection_stays_open() -> None:
+    with slow_server(OK + f"Content-Length: {len(PNG)}\r\n\r\n".encode() + PNG) as patient:
+        assert download(patient.url, timeout=30) == PNG
+
+
+def test_all_addresses_of_a_name_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may have as many as its owner likes, none of which answers."""
+    tried: list[float] = []
+
+    def silent(address: tuple[str, int], timeout: float, source: object = None) -> None:
+        tried.append(timeout)
+        time.sleep(min(timeout, 0.2))
+        raise TimeoutError
+
+    place = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 80))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [place] * 1000)
+    monkeypatch.setattr(socket, "create_connection", silent)
+    with pytest.raises(GensegError, match=r"no answer within 0\.\d s"):
+        download("http://many.invalid/a.png", timeout=0.2)
+    assert len(tried) <= 4
+
+
+@pytest.mark.parametrize("digits", [18, 19, 5000])
+def test_an_announced_length_may_have_any_number_of_digits(digits: int) -> None:
+    with (
+        slow_server(OK + b"Content-Length: " + b"9" * digits + b"\r\n\r\n") as vast,
+        pytest.raises(GensegError, match="larger than 100 MB"),
+    ):
+        download(vast.url)
 
 
 def test_redirects_share_the_time_and_their_bodies_are_not_waited_for(server: str) -> None:

@@ -203,7 +203,9 @@ def test_unknown_names_give_the_nearest(cache: Path) -> None:
     with pytest.raises(GensegError, match="unknown model 'qwen3-vl-4'") as caught:
         resolve_policy("qwen3-vl-4")
     assert caught.value.hint.startswith("did you mean qwen3-vl-4b?")
-    assert caught.value.hint.endswith("a name that only a server knows goes beside --model: --set model.served_model=qwen3-vl-4")
+    assert caught.value.hint.endswith(
+        "a name that only a server knows goes beside --model: --set model.served_model=qwen3-vl-4"
+    )
     with pytest.raises(GensegError, match="unknown segmenter 'sam2-lage'") as caught:
         resolve_segmenter("sam2-lage")
     assert caught.value.hint.startswith("did you mean sam2-large?")

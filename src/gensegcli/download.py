@@ -8,10 +8,13 @@ import http.client
 import ipaddress
 import re
 import socket
+import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
-from typing import IO, TYPE_CHECKING
+from contextlib import AbstractContextManager, suppress
+from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from gensegcli.errors import ExitCode, GensegError
@@ -72,7 +75,8 @@ def download(url: str, *, timeout: float = 20.0, max_bytes: int = 100_000_000) -
 
     Args:
         url: the address.
-        timeout: seconds for each wait on the network, and three times that for the whole, redirects included.
+        timeout: seconds for each wait on the network, and three times that for the whole: connecting, redirects,
+            headers, body and what follows it, however slowly they come.
         max_bytes: larger bodies are refused, by their announced length or while they arrive.
 
     Raises:
@@ -81,10 +85,10 @@ def download(url: str, *, timeout: float = 20.0, max_bytes: int = 100_000_000) -
     name = public_form(url)
     if not _is_http(url):
         raise GensegError(f"{name}: only http and https addresses are read", hint="give local files as plain paths")
-    deadline = time.monotonic() + 3 * timeout
+    watch = _Watch(3 * timeout)
     try:
-        with _opener(deadline).open(_request(url), timeout=timeout) as response:
-            return _read(response, name, max_bytes, deadline)
+        with watch, _opener(watch).open(_request(url), timeout=timeout) as response:
+            return _read(response, name, max_bytes)
     except urllib.error.HTTPError as error:
         error.close()
         if 300 <= error.code < 400:
@@ -94,10 +98,12 @@ def download(url: str, *, timeout: float = 20.0, max_bytes: int = 100_000_000) -
         else:
             answer = f"the server answered {error.code} {http.client.responses.get(error.code, '')}".rstrip()
         raise GensegError(f"{name}: {answer}", code=ExitCode.NOT_FOUND) from None
-    except urllib.error.URLError as error:
-        raise GensegError(f"{name}: cannot be reached ({error.reason})", code=ExitCode.NOT_FOUND) from None
-    except TimeoutError:
-        raise GensegError(f"{name}: no answer within {timeout:g} s", code=ExitCode.NOT_FOUND) from None
+    except (urllib.error.URLError, TimeoutError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            waited = watch.seconds if watch.expired else timeout
+            raise GensegError(f"{name}: no answer within {waited:g} s", code=ExitCode.NOT_FOUND) from None
+        raise GensegError(f"{name}: cannot be reached ({reason})", code=ExitCode.NOT_FOUND) from None
     except (http.client.InvalidURL, ValueError):  # their texts quote the address, secrets included
         raise GensegError(f"{name}: cannot be read (not a valid address)", code=ExitCode.NOT_FOUND) from None
     except (OSError, http.client.HTTPException) as error:
@@ -125,20 +131,25 @@ def _is_http(url: str) -> bool:
     return url.split("://", 1)[0].lower() in ("http", "https")
 
 
-def _read(response: http.client.HTTPResponse, name: str, max_bytes: int, deadline: float) -> bytes:
-    announced = response.headers.get("Content-Length", "")
-    if announced.isdecimal() and int(announced) > max_bytes:
+def _read(response: http.client.HTTPResponse, name: str, max_bytes: int) -> bytes:
+    announced = _announced(response.headers.get("Content-Length", ""))
+    if announced is not None and announced > max_bytes:
         raise _too_large(name, max_bytes)
     body = bytearray()
-    while chunk := response.read1(_CHUNK):  # what is there: `read` would wait for a whole chunk of a slow body
+    while chunk := response.read1(_CHUNK):
         body += chunk
         if len(body) > max_bytes:
             raise _too_large(name, max_bytes)
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    if announced.isdecimal() and len(body) < int(announced):
+    if announced is not None and len(body) < announced:
         raise GensegError(f"{name}: the connection ended after {len(body)} of {announced} bytes")
     return bytes(body)
+
+
+def _announced(length: str) -> float | None:
+    """Bytes by the header's text; infinitely many by one of more digits than any file has bytes."""
+    if not re.fullmatch("[0-9]+", length):
+        return None
+    return int(length) if len(length) <= 18 else float("inf")
 
 
 def _too_large(name: str, max_bytes: int) -> GensegError:
@@ -146,12 +157,9 @@ def _too_large(name: str, max_bytes: int) -> GensegError:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a few redirects in the time that is left: within http and https, and never from outside to inside."""
+    """Follows a few redirects: within http and https, and never from outside to inside."""
 
     max_redirections = MAX_REDIRECTS
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
 
     def redirect_request(
         self,
@@ -166,10 +174,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             raise urllib.error.HTTPError(req.full_url, code, "scheme", headers, fp)
         if not _is_internal(req.full_url) and _is_internal(newurl):
             raise urllib.error.HTTPError(req.full_url, code, "inside", headers, fp)
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        req.timeout = min(req.timeout or left, left)  # the library gives the next request this one's
         fp.close()  # the body of a redirect is nothing to wait for, and may have no end
         return _request(newurl)
 
@@ -192,16 +196,110 @@ def _is_internal(url: str) -> bool:
     return any(not (getattr(address, "ipv4_mapped", None) or address).is_global for address in addresses)
 
 
-def _opener(deadline: float) -> urllib.request.OpenerDirector:
+def _opener(watch: _Watch) -> urllib.request.OpenerDirector:
     # Assembled by hand: `build_opener` would bring the handlers of file:, ftp: and data: along.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Handler(watch),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _Redirects(deadline),
+        _Redirects(),
     ):
         opener.add_handler(handler)
     return opener
+
+
+# ---------------------------------------------------------------- time
+
+
+class _Watch(AbstractContextManager["_Watch", None]):
+    """Closes the connections of a block when its time is up, and then lets the block end with `TimeoutError`.
+
+    The library's time limit is one for each wait: a server that sends a byte now and then, in its headers or between
+    the parts of its body, never meets it, and no code of ours runs between the bytes.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.expired = False
+        self._deadline = time.monotonic() + seconds
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        # Also after a good end: a body of no announced length ends where its connection does.
+        if self.expired and (kind is None or issubclass(kind, Exception)):
+            raise TimeoutError from None
+
+    def connect(self, address: tuple[str, int], timeout: float, source: Any) -> socket.socket:
+        """As `socket.create_connection`, which gives every address of a name the whole time."""
+        failure = OSError("no address")
+        for *_, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            try:
+                found = socket.create_connection((str(place[0]), address[1]), min(timeout, left), source)
+            except OSError as error:
+                failure = error
+            else:
+                self.hold(found)
+                return found
+        raise failure
+
+    def hold(self, connection: socket.socket) -> None:
+        """Close this connection, too, when the time is up."""
+        with self._lock:
+            self._sockets.append(connection)
+            if self.expired:
+                _shut(connection)
+
+    def _expire(self) -> None:
+        with self._lock:
+            self.expired = True
+            for connection in self._sockets:
+                _shut(connection)
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # closed by now, or by the server
+        # Below TLS, whose own way of ending a connection waits for the other side.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+class _Handler(urllib.request.HTTPSHandler):
+    """Opens http and https over connections that are watched."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._watched(http.client.HTTPConnection), req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._watched(http.client.HTTPSConnection), req, context=ssl.create_default_context())
+
+    http_request = urllib.request.AbstractHTTPHandler.do_request_
+
+    def _watched(self, kind: Any) -> Any:
+        watch = self._watch
+
+        class Watched(kind):
+            def __init__(self, *args: Any, **options: Any) -> None:
+                super().__init__(*args, **options)
+                self._create_connection = watch.connect
+
+            def connect(self) -> None:
+                super().connect()
+                watch.hold(self.sock)  # by now a socket of its own, if it is one under TLS
+
+        return Watched
