@@ -274,3 +274,24 @@ def test_bf16_encoder_keeps_prompts_in_fp32(load: Callable[..., Sam2Segmenter]) 
     ]
     assert seen == [torch.float32]
     assert np.mean(agreement) > 0.9
+
+
+def test_the_best_mask_that_is_not_empty_is_given(sam2: Sam2Segmenter) -> None:
+    """Seen with the bundled model on photographs: the mask of the highest predicted IoU held no pixel, another did."""
+    image, asked = picture(90, 60), [prompt((10.0, 8.0, 70.0, 50.0))]
+    scores: list[list[float]] = []
+
+    def empty_the_best(_module: object, _args: tuple, outputs: tuple) -> tuple:
+        masks, estimates, *rest = outputs  # (1 1 3 h w), (1 1 3)
+        best = int(estimates[0, 0].argmax())
+        scores.append(sorted(estimates[0, 0].tolist(), reverse=True))
+        masks = masks.clone()
+        masks[0, 0, best] = -5.0
+        return (masks, estimates, *rest)
+
+    before = sam2.segment([image], [asked])[0][0]
+    sam2.model.mask_decoder.register_forward_hook(empty_the_best)
+    after = sam2.segment([image], [asked])[0][0]
+    assert before.mask.any()
+    assert after.mask.any()
+    assert (before.score, after.score) == (pytest.approx(scores[0][0]), pytest.approx(scores[0][1]))

@@ -92,3 +92,20 @@ def test_refuses_two_position_codes() -> None:
     model.shared_image_embedding.positional_embedding.mul_(2)
     with pytest.raises(GensegError, match="different position codes"):
         meta_model(model)
+
+
+def test_the_best_mask_that_is_not_empty_is_given(sam2_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gensegcli.segmenter.sam2_meta import MetaSam2Segmenter
+
+    meta = load_segmenter(resolve_segmenter(str(sam2_folder)), backend="sam2-meta", device="cpu")
+    assert isinstance(meta, MetaSam2Segmenter)
+    full = np.zeros((2, 3, 5, 4), np.float32)
+    full[0, 1, 0, 0] = full[0, 2, :2, 0] = 1  # the second prompt's masks are all empty
+    scores = np.array([[0.9, 0.5, 0.7], [0.2, 0.8, 0.3]], np.float32)
+
+    class Predictor:
+        def predict(self, **_: object) -> tuple[np.ndarray, np.ndarray, None]:
+            return full, scores, None
+
+    found = meta._predict(Predictor(), random_prompts(2, 4, 5), 5, 4)
+    assert [(int(one.mask.sum()), one.score) for one in found] == [(2, pytest.approx(0.7)), (0, pytest.approx(0.8))]

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from gensegcli.records import Size  # noqa: E402
-from gensegcli.segmenter.upsample import masks_at  # noqa: E402
+from gensegcli.segmenter.upsample import best_masks, masks_at  # noqa: E402
 
 
 def bilinear(logits: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -51,3 +51,40 @@ def test_a_mask_does_not_keep_its_batch_alive() -> None:
     (first, _) = masks_at(torch.ones(2, 8, 8), [Size(4, 4)] * 2)
     assert first.base is None
     assert masks_at(torch.ones(0, 8, 8), []) == []
+
+
+# ---------------------------------------------------------------- the best of several
+
+
+def square(side: int, value: float = 3.0) -> torch.Tensor:
+    """Logits (8 8) with a square of one value in a corner, -1 elsewhere."""
+    logits = torch.full((8, 8), -1.0)
+    logits[:side, :side] = value
+    return logits
+
+
+def test_an_empty_mask_is_taken_only_if_all_are_empty() -> None:
+    masks = torch.stack([square(0), square(4), square(6)])
+    logits = torch.stack([masks, masks[[0, 0, 0]]])
+    scores = torch.tensor([[0.9, 0.5, 0.7], [0.2, 0.8, 0.3]])
+    (first, first_score), (second, second_score) = best_masks(logits, scores, [Size(8, 8)] * 2)
+    assert (int(first.sum()), first_score) == (36, pytest.approx(0.7))
+    assert (int(second.sum()), second_score) == (0, pytest.approx(0.8))
+
+
+def test_the_best_score_decides_among_masks_that_hold_a_pixel() -> None:
+    logits = torch.stack([square(2), square(4), square(6)])[None]
+    ((mask, score),) = best_masks(logits, torch.tensor([[0.5, 0.9, 0.7]]), [Size(8, 8)])
+    assert (int(mask.sum()), score) == (16, pytest.approx(0.9))
+
+
+def test_a_mask_that_vanishes_in_a_small_picture_counts_as_empty() -> None:
+    # One positive logit among 8 x 8: at 2 x 2 every pixel is a mean of four others.
+    dot = square(1, 0.1)
+    ((mask, score),) = best_masks(torch.stack([dot, square(8)])[None], torch.tensor([[0.9, 0.4]]), [Size(2, 2)])
+    assert (int(mask.sum()), score) == (4, pytest.approx(0.4))
+
+
+def test_a_single_mask_is_itself() -> None:
+    found = best_masks(square(3)[None, None], torch.tensor([[0.1]]), [Size(8, 8)])
+    assert [(int(mask.sum()), round(score, 3)) for mask, score in found] == [(9, 0.1)]

@@ -13,7 +13,7 @@ from gensegcli.records import SegmentedMask, Size
 from gensegcli.segmenter.encodings import EncodingCache
 from gensegcli.segmenter.memory import ShrinkingBatches
 from gensegcli.segmenter.sam2_lean import make_lean
-from gensegcli.segmenter.upsample import masks_at
+from gensegcli.segmenter.upsample import best_masks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,8 @@ class Sam2Segmenter:
     Args:
         model: in fp32; moved to `device` and put into evaluation mode.
         processor: the image processor that belongs to the model.
-        multimask: take the best of three masks by predicted IoU; otherwise the single-mask output.
+        multimask: take the best of three masks by predicted IoU, of those that are not empty; otherwise the single-mask
+            output.
         cache: how many encoded pictures to keep.
         encode_batch, decode_batch: pictures and prompts per forward pass; halved for good when memory runs out.
     """
@@ -174,11 +175,8 @@ class Sam2Segmenter:
             multimask_output=self.multimask,
         )
         logits, scores = output.pred_masks[:, 0], output.iou_scores[:, 0]  # (P m h w), (P m)
-        best = scores.argmax(dim=1)
-        rows = torch.arange(len(jobs), device=self.device)
-        masks = masks_at(logits[rows, best], [encodings[job.picture].size for job in jobs])
-        best_scores = scores[rows, best].tolist()
-        return [(job, SegmentedMask(mask, score)) for job, mask, score in zip(jobs, masks, best_scores, strict=True)]
+        chosen = best_masks(logits, scores, [encodings[job.picture].size for job in jobs])
+        return [(job, SegmentedMask(mask, score)) for job, (mask, score) in zip(jobs, chosen, strict=True)]
 
     def _features(self, encodings: Sequence[Encoding], pictures: list[int]) -> list[torch.Tensor]:
         """Feature maps (P c h w) with a row per prompt: views where all prompts are of one picture, else copies."""

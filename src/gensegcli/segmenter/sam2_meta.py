@@ -153,10 +153,11 @@ class MetaSam2Segmenter:
             )
         # The package drops the axis of prompts when there is one.
         full, scores = full.reshape(len(prompts), -1, height, width), scores.reshape(len(prompts), -1)
-        best = scores.argmax(axis=1)
-        return [
-            SegmentedMask(full[row, which].astype(bool), float(scores[row, which])) for row, which in enumerate(best)
-        ]
+        full = full.astype(bool)
+        # As the other backend chooses: an empty mask only where all are.
+        empty = ~full.any(axis=(2, 3))
+        best = np.where(empty & ~empty.all(axis=1, keepdims=True), -np.inf, scores).argmax(axis=1)
+        return [SegmentedMask(full[row, which].copy(), float(scores[row, which])) for row, which in enumerate(best)]
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.dtype == torch.float32:

@@ -1,4 +1,4 @@
-"""Low-resolution mask logits to bool masks at the resolution of the picture."""
+"""Low-resolution mask logits to bool masks at the resolution of the picture, and the choice among several of a prompt."""
 
 from __future__ import annotations
 
@@ -16,6 +16,37 @@ if TYPE_CHECKING:
 
 PIXELS_AT_ONCE = 32_000_000
 """Pixels upsampled together: 128 MB of fp32 logits. A single larger mask is upsampled alone."""
+
+
+def best_masks(logits: torch.Tensor, scores: torch.Tensor, sizes: Sequence[Size]) -> list[tuple[np.ndarray, float]]:
+    """Of the masks of each prompt the one with the highest score among those that hold a pixel; if none does, an empty one.
+
+    Args:
+        logits: low-resolution masks (P m h w).
+        scores: the predicted IoU of each (P m).
+        sizes: of the picture of each prompt.
+
+    Returns:
+        For each prompt a bool mask (h w) and its score.
+    """
+    # Interpolation never exceeds the largest logit: a mask without a positive one stays empty at every size.
+    hopeless = (logits.flatten(2) <= 0).all(dim=2)
+    hopeless &= ~hopeless.all(dim=1, keepdim=True)
+    order = scores.masked_fill(hopeless, float("-inf")).argsort(dim=1, descending=True, stable=True).tolist()
+    chosen: dict[int, tuple[np.ndarray, float]] = {}
+    waiting = list(range(len(sizes)))
+    for rank in range(scores.shape[1]):
+        which = [order[row][rank] for row in waiting]
+        for row, own, mask in zip(
+            waiting, which, masks_at(logits[waiting, which], [sizes[row] for row in waiting]), strict=True
+        ):
+            if rank == 0 or mask.any():
+                chosen[row] = mask, float(scores[row, own])
+        # A mask can also vanish where a picture is smaller than the logits: the next best is tried.
+        waiting = [row for row in waiting if not chosen[row][0].any()]
+        if not waiting:
+            break
+    return [chosen[row] for row in range(len(sizes))]
 
 
 def masks_at(logits: torch.Tensor, sizes: Sequence[Size], *, pixels_at_once: int = PIXELS_AT_ONCE) -> list[np.ndarray]:
