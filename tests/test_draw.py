@@ -12,6 +12,7 @@ from PIL import Image
 
 from gensegcli import fonts
 from gensegcli.draw import _INK, _MUTED, _NO_TARGET, _PAPER, _REFUSAL, PALETTE, _contrast, _verdict, overlay
+from gensegcli.geometry import rle
 from gensegcli.records import Refusal, RefusalKind
 from tests.made import made_prediction
 
@@ -172,8 +173,27 @@ def test_without_system_fonts_accents_are_dropped_and_nothing_else(monkeypatch: 
 
 @pytest.mark.parametrize(
     ("policy", "segmenter", "shown"),
-    [("a/policy", "b/sam", "1 object · a/policy · b/sam"), ("demo", "demo", "1 object · demo")],
+    [("a/policy", "b/sam", "1 object · a.jpg · a/policy · b/sam"), ("demo", "demo", "1 object · a.jpg · demo")],
 )
 def test_the_caption_names_each_model_once(policy: str, segmenter: str, shown: str) -> None:
     prediction = replace(made_prediction([square(700, 500)]), model=policy, segmenter=segmenter)
     assert _verdict(prediction) == (shown, None)
+
+
+def test_an_object_without_a_pixel_is_labelled_and_told() -> None:
+    empty = np.zeros((500, 700), dtype=bool)
+    prediction = made_prediction([empty])
+    assert _verdict(prediction)[0] == "1 object, but its mask is empty · a.jpg · demo"
+    assert _verdict(made_prediction([square(700, 500), empty]))[0] == "2 objects, 1 with an empty mask · a.jpg · demo"
+    picture = Image.new("RGB", (700, 500))
+    with_mask = replace(prediction, instances=(replace(prediction.instances[0], mask=rle.encode(~empty)),))
+    plain, filled = (np.asarray(overlay(picture, one, caption=False)) for one in (prediction, with_mask))
+    assert plain[:, 350:].sum() == 0, "nothing is painted where the mask is empty"
+    assert filled[:, 350:].sum() > 0
+
+
+def test_the_name_of_the_picture_stands_in_every_caption() -> None:
+    refused = made_prediction([], no_target=False, refusal=Refusal(RefusalKind.EMPTY))
+    for prediction in (made_prediction([]), refused):
+        assert _verdict(prediction)[0].endswith(" · a.jpg")
+    assert "bytes" not in _verdict(replace(made_prediction([]), image="bytes:0123456789abcdef"))[0]

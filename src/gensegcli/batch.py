@@ -52,6 +52,7 @@ class Batch:
     except for an overlay whose picture cannot be read any more: the answer is kept, and the overlay reported.
     A record holds, beside the prediction, the stamp of the picture's file (size and time of change). If the file has
     another one now, the question is asked again and the later record counts.
+    The folder may hold answers to other questions: they stay, and the files over all predictions are of these requests.
     Predictions of an earlier attempt are exported too where their files are not there: it may not have been asked for
     these formats. Where several completions are drawn, a question is answered when all of them are on record.
     """
@@ -78,6 +79,8 @@ class Batch:
         self._under_way: deque[_UnderWay] = deque()
         """The requests under way, in order: the stream of outcomes runs beside this queue."""
         self._last: tuple[ImageSource, Image] | None = None
+        self._settled: list[str] = []
+        """Ids of the predictions that belong to these requests: the folder may hold others."""
 
     def run(self, load: Callable[[], Pipeline]) -> Iterator[Outcome]:
         """Answer everything, in the order of the requests.
@@ -98,7 +101,7 @@ class Batch:
             else:
                 yield from self._take(item, None)
         if self._exporter is not None and self._folder is not None:
-            self._exporter.close(from_json(record) for record in self._folder.records)
+            self._exporter.close(from_json(self._folder.records[name]) for name in self._settled)
 
     def _waiting(self) -> Iterator[Request | Prediction | Failure]:
         """The requests, with those answered before replaced by their answers. Runs in a thread of the pipeline."""
@@ -155,6 +158,7 @@ class Batch:
         if self._folder is not None and not request.recorded:
             stamp = {} if request.stamp is None else {"picture": request.stamp._asdict()}
             self._folder.records.append({**to_json(value), **stamp}, replace=True)
+        self._settled.append(value.id)
         if problem is not None:
             return self._failed(
                 Failure(value.id, value.image, value.query, problem.message, problem.hint, problem.code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from gensegcli.fonts import set_in
 from gensegcli.geometry import rle
+from gensegcli.predictions import found_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +163,8 @@ def _draw_labels(
     pen = ImageDraw.Draw(picture)
     taken: list[tuple[float, float, float, float]] = []
     for number, (found, colour) in enumerate(zip(instances, colours, strict=True), start=1):
-        text = str(number) if found.score is None else f"{number} · {found.score:.2f}"
+        parts = [str(number)] + ([] if found.score is None else [f"{found.score:.2f}"])
+        text = " · ".join(parts + (["empty mask"] if rle.is_empty(found.mask) else []))
         text, font = set_in(text, round(scale.text * 0.85))
         _, top, right, bottom = font.getbbox(text)
         pad = scale.text * 0.3
@@ -236,12 +239,17 @@ def _verdict(prediction: Prediction) -> tuple[str, Colour | None]:
     """What came of the question, and the colour of its banner if it gets one."""
     if prediction.refusal is not None:
         detail = f": {prediction.refusal.detail}" if prediction.refusal.detail else ""
-        return f"Unreadable answer ({prediction.refusal.kind}){detail}", _REFUSAL
+        return " · ".join((f"Unreadable answer ({prediction.refusal.kind}){detail}", *_picture(prediction))), _REFUSAL
     if prediction.no_target:
-        return "No target: nothing in the picture matches", _NO_TARGET
-    count = len(prediction.instances)
-    models = " · ".join(dict.fromkeys((prediction.model, prediction.segmenter)))
-    return f"{count} object{'s' if count != 1 else ''} · {models}", None
+        return " · ".join(("No target: nothing in the picture matches", *_picture(prediction))), _NO_TARGET
+    objects = found_text(prediction, "object" if len(prediction.instances) == 1 else "objects")
+    return " · ".join(dict.fromkeys((objects, *_picture(prediction), prediction.model, prediction.segmenter))), None
+
+
+def _picture(prediction: Prediction) -> list[str]:
+    """The name of the picture's file, for those who look at overlays of many; nothing for pictures in memory."""
+    name = PurePath(prediction.image).name
+    return [] if prediction.image.startswith(("bytes:", "pixels:")) or not name else [name]
 
 
 def _wrapped(text: str, font: FreeTypeFont, width: float, limit: int) -> list[str]:

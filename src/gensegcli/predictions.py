@@ -68,6 +68,8 @@ class FoundInstance(_Form):
     score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         description="the segmenter's own estimate of the mask's IoU; null if it gives none"
     )
+    # The mask itself says so too; records of earlier versions lack the field.
+    empty: bool = Field(False, description="the segmenter's mask holds no pixel: the object was named, not segmented")
 
 
 class ModelId(_Form):
@@ -182,12 +184,34 @@ def union_mask(prediction: Prediction) -> np.ndarray:
     return rle.decode(rle.merge([found.mask for found in prediction.instances], prediction.size))
 
 
+def empty_masks(prediction: Prediction) -> int:
+    """How many of the objects found have a mask without a pixel."""
+    return sum(rle.is_empty(found.mask) for found in prediction.instances)
+
+
+def found_text(prediction: Prediction, noun: str = "found") -> str:
+    """`2 found`, with a word on empty masks: an object without a pixel was named and not segmented.
+
+    Args:
+        prediction: neither a refusal nor an abstention.
+        noun: what stands behind the number.
+    """
+    count, empty = len(prediction.instances), empty_masks(prediction)
+    text = f"{count} {noun}"
+    if not empty:
+        return text
+    if empty == count:
+        return f"{text}, but its mask is empty" if count == 1 else f"{text}, but all masks are empty"
+    return f"{text}, {empty} with an empty mask"
+
+
 def _instance_json(found: PredictedInstance) -> dict[str, object]:
     return {
         "grid": _prompts_json(found.instance),
         "pixels": _prompts_json(found.prompt),
         "mask": rle.to_coco(found.mask),
         "score": found.score,
+        "empty": rle.is_empty(found.mask),
     }
 
 

@@ -59,8 +59,8 @@ def several() -> list[Prediction]:
 IMAGE = Image.new("RGB", (WIDTH, HEIGHT), (40, 80, 120))
 
 
-def export(folder: Path, formats: Sequence[str], predictions: Sequence[Prediction]) -> Exporter:
-    exporter = Exporter(folder, formats)
+def export(folder: Path, formats: Sequence[str], predictions: Sequence[Prediction], **options: Any) -> Exporter:
+    exporter = Exporter(folder, formats, **options)
     for prediction in predictions:
         exporter.write(prediction, IMAGE)
     exporter.close(predictions)
@@ -105,6 +105,7 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [(one["file_name"], one["width"], one["height"]) for one in images] == [
         (name, WIDTH, HEIGHT) for name in ("x/a.jpg", "y/a.jpg", "z.jpg")
     ]
+    assert coco.dataset["info"] == {"description": "predictions of genseg", "images_root": ".", "empty_masks": 1}
     names = {one["id"]: one["name"] for one in coco.loadCats(coco.getCatIds())}
     assert list(names.values()) == ["round things", 'the "blue": one', "cat", "dog"]
     assert [[names[number] for number in one["neg_category_ids"]] for one in images] == [['the "blue": one'], [], []]
@@ -116,8 +117,8 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path, capsys: pytest.CaptureFixtu
         rows, columns = np.nonzero(mask)
         x, y, width, height = annotation["bbox"]
         assert (x, y, x + width, y + height) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    (empty,) = coco.loadAnns(coco.getAnnIds(imgIds=[3]))
-    assert (empty["area"], empty["bbox"]) == (0, [1, 1, 2, 2])
+    assert coco.getAnnIds(imgIds=[3]) == [], "an object without a pixel is no annotation"
+    assert [names[number] for number in images[2]["not_exhaustive_category_ids"]] == ["dog"]
 
 
 def test_coco_of_nothing_is_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,9 +136,8 @@ def test_yolo_labels_give_the_masks_back(tmp_path: Path) -> None:
     export(tmp_path, ["yolo"], several())
     with (tmp_path / "yolo" / "pictures.csv").open(encoding="utf-8", newline="") as stream:
         labels = {row["image"]: tmp_path / "yolo" / row["label"] for row in csv.DictReader(stream)}
-    assert list(labels) == ["x/a.jpg", "y/a.jpg", "z.jpg"]
+    assert list(labels) == ["x/a.jpg", "y/a.jpg"], "an empty file would say that z.jpg holds neither cat nor dog"
     assert labels["x/a.jpg"] != labels["y/a.jpg"]
-    assert labels["z.jpg"].read_text() == ""
 
     lines = labels["x/a.jpg"].read_text().splitlines() + labels["y/a.jpg"].read_text().splitlines()
     for line, mask in zip(lines, shapes(), strict=True):
@@ -190,6 +190,186 @@ def test_a_table_that_is_not_genseg_s_leads_to_no_removal(tmp_path: Path) -> Non
     (tmp_path / "yolo" / "pictures.csv").write_text("label,image\nlabels/../../victim.txt,a\nother,b\n")
     export(tmp_path, ["yolo"], several())
     assert (tmp_path / "victim.txt").read_bytes() == b"mine"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a few pictures, two of which share a stem and two a name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/IMG_0001 (2).JPG", "photos/IMG_0001 (2).png", "photos/deep/scene.webp", "other/scene.webp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        IMAGE.save(tmp_path / name, "PNG")
+    return tmp_path
+
+
+def about(*images: str, masks: Sequence[np.ndarray] | None = None, query: str = "it") -> list[Prediction]:
+    """A prediction for each picture."""
+    return [
+        made_prediction(shapes()[:1] if masks is None else masks, id=name, image=name, query=query) for name in images
+    ]
+
+
+def coco_names(folder: Path) -> tuple[str | None, list[str]]:
+    content = json.loads((folder / "coco.json").read_bytes())
+    return content["info"]["images_root"], [image["file_name"] for image in content["images"]]
+
+
+def test_coco_names_are_relative_to_the_folder_that_the_pictures_share(photos: Path) -> None:
+    one, deep, other = "photos/IMG_0001 (2).JPG", "photos/deep/scene.webp", "other/scene.webp"
+    export(photos / "out", ["coco"], about(one, deep))
+    assert coco_names(photos / "out") == ("photos", ["IMG_0001 (2).JPG", "deep/scene.webp"])
+    export(photos / "out", ["coco"], about(one))
+    assert coco_names(photos / "out") == ("photos", ["IMG_0001 (2).JPG"])
+    export(photos / "out", ["coco"], about(one, other))
+    assert coco_names(photos / "out") == (".", [one, other])
+    export(photos / "out", ["coco"], about(str(photos / one)))
+    assert coco_names(photos / "out") == (str(photos / "photos"), ["IMG_0001 (2).JPG"])
+    export(photos / "out", ["coco"], about(one, "https://h/a.jpg", "bytes:0123456789abcdef"))
+    assert coco_names(photos / "out") == ("photos", ["IMG_0001 (2).JPG", "https://h/a.jpg", "bytes:0123456789abcdef"])
+
+
+def test_coco_names_are_relative_to_the_root_that_was_asked_for(photos: Path) -> None:
+    from pathlib import Path
+
+    one = "photos/deep/scene.webp"
+    export(photos / "out", ["coco"], about(one), images_root=Path("photos"))
+    assert coco_names(photos / "out") == ("photos", ["deep/scene.webp"])
+    with pytest.raises(GensegError, match=r"other/scene\.webp: not below --images-root photos") as caught:
+        export(photos / "out", ["coco"], about(one, "other/scene.webp"), images_root=Path("photos"))
+    assert caught.value.hint
+    assert coco_names(photos / "out") == ("photos", ["deep/scene.webp"]), "the old file stays whole"
+
+
+def test_a_picture_that_is_spelled_in_two_ways_is_one_picture(photos: Path) -> None:
+    predictions = about("photos/deep/scene.webp", "./photos/deep/../deep/scene.webp")
+    export(photos / "out", ["coco", "yolo"], predictions)
+    content = json.loads((photos / "out" / "coco.json").read_bytes())
+    assert [annotation["image_id"] for annotation in content["annotations"]] == [1, 1]
+    assert [path.name for path in (photos / "out" / "yolo" / "labels").iterdir()] == ["scene.txt"]
+
+
+def test_coco_without_scores_can_be_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pycocotools.cocoeval import COCOeval
+
+    prediction = made_prediction(shapes())
+    assert prediction.instances[2].score is None
+    export(tmp_path, ["coco"], [prediction])
+    coco = COCO(str(tmp_path / "coco.json"))
+    results = coco.loadRes(json.loads((tmp_path / "coco.json").read_bytes())["annotations"])
+    evaluation = COCOeval(coco, results, "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def test_empty_masks_are_told_in_every_format(tmp_path: Path) -> None:
+    empty = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    prediction = made_prediction([shapes()[0], empty])
+    exporter = export(tmp_path, ["rle", "geojson", "coco", "yolo"], [prediction])
+    paths = exporter.paths(prediction)
+    instances = json.loads(paths["rle"].read_bytes())["instances"]
+    assert [(one["empty"], one["bbox"] == [0, 0, 0, 0]) for one in instances] == [(False, False), (True, True)]
+    features = json.loads(paths["geojson"].read_bytes())["features"]
+    assert [(one["geometry"] is None, one["properties"]["empty"]) for one in features] == [(False, False), (True, True)]
+    assert [a["area"] for a in json.loads((tmp_path / "coco.json").read_bytes())["annotations"]] == [
+        int(shapes()[0].sum())
+    ]
+    assert list((tmp_path / "yolo" / "labels").iterdir()) == []
+    assert exporter.notes == [
+        "coco: 1 object left out, having an empty mask",
+        (
+            "yolo: 1 picture left out, with an empty mask or an unreadable answer: "
+            "an empty label file would say that nothing is there"
+        ),
+    ]
+
+
+def test_yolo_with_pictures_is_a_data_set(photos: Path) -> None:
+    names = ["photos/IMG_0001 (2).JPG", "photos/IMG_0001 (2).png", "photos/deep/scene.webp", "other/scene.webp"]
+    exporter = export(photos / "out", ["yolo"], about(*names), copy_images=True)
+    yolo = photos / "out" / "yolo"
+    with (yolo / "pictures.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["image"] for row in rows] == names
+    for row in rows:
+        image, label = yolo / row["file"], yolo / row["label"]
+        assert image.read_bytes() == (photos / row["image"]).read_bytes()
+        assert not image.is_symlink()
+        # As trainers find the label of a picture.
+        assert str(image).replace("/images/", "/labels/").rsplit(".", 1)[0] + ".txt" == str(label)
+        assert label.read_text()
+    assert [row["file"] for row in rows][::2] == ["images/IMG_0001 (2).JPG", "images/scene.webp"]
+    assert exporter.notes == ["yolo: 2 pictures renamed, see pictures.csv"]
+
+    export(photos / "out", ["yolo"], about(names[0]), copy_images=True)
+    assert [path.name for path in (yolo / "images").iterdir()] == ["IMG_0001 (2).JPG"]
+    discard_outputs(photos / "out")
+    assert not yolo.exists()
+    assert all((photos / name).is_file() for name in names)
+
+
+def test_yolo_copies_never_replace_a_picture_of_the_user(photos: Path) -> None:
+    mine = photos / "out" / "yolo" / "images" / "scene.webp"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    for _ in range(2):
+        export(photos / "out", ["yolo"], about("other/scene.webp"), copy_images=True)
+        assert mine.read_bytes() == b"mine"
+        (copy,) = set(mine.parent.iterdir()) - {mine}
+        assert copy.read_bytes() == (photos / "other" / "scene.webp").read_bytes()
+    discard_outputs(photos / "out")
+    assert [path.name for path in mine.parent.iterdir()] == ["scene.webp"]
+
+
+def test_yolo_writes_pictures_that_are_no_common_file_as_png(photos: Path) -> None:
+    IMAGE.save(photos / "photos" / "a.gif")
+    names = ["photos/a.gif", "https://h/cat.png?sha256=586438516752", "bytes:0123456789abcdef"]
+    export(photos / "out", ["yolo"], about(*names), copy_images=True)
+    with (photos / "out" / "yolo" / "pictures.csv").open(encoding="utf-8", newline="") as stream:
+        files = [photos / "out" / "yolo" / row["file"] for row in csv.DictReader(stream)]
+    for path in files:
+        with Image.open(path) as image:
+            assert (image.format, image.size) == ("PNG", IMAGE.size)
+    assert len(set(files)) == 3
+
+
+def test_yolo_leaves_out_what_is_gone(photos: Path) -> None:
+    exporter = export(photos / "out", ["yolo"], about("other/scene.webp", "other/gone.jpg"), copy_images=True)
+    assert [path.name for path in (photos / "out" / "yolo" / "labels").iterdir()] == ["scene.txt"]
+    assert exporter.notes == ["yolo: 1 picture left out, not there any more to be copied"]
+
+
+@pytest.mark.parametrize(
+    "query", ["a\uffff b", "\ufeffx", "狗 🐕", "a: [b]", "tab\there", "\u2028x", "\x85", 'it\'s "it" \\']
+)
+def test_data_yaml_is_yaml_whatever_was_asked(tmp_path: Path, query: str) -> None:
+    yaml = pytest.importorskip("yaml")
+    export(tmp_path, ["yolo"], about("a.jpg", query=query))
+    content = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8"))
+    assert content == {"train": "images", "val": "images", "names": {0: query}}
+
+
+def test_a_table_of_pictures_holds_no_formula(tmp_path: Path) -> None:
+    export(tmp_path, ["yolo"], about("=cmd()|x.jpg"))
+    with (tmp_path / "yolo" / "pictures.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["image"] for row in csv.DictReader(stream)] == ["'=cmd()|x.jpg"]
+
+
+def test_all_means_every_format_and_options_without_their_format_are_refused(tmp_path: Path) -> None:
+    assert Exporter(tmp_path, ["all"]).formats == FORMATS
+    with pytest.raises(GensegError, match="yolo"):
+        Exporter(tmp_path, ["png"], copy_images=True)
+    with pytest.raises(GensegError, match="coco"):
+        Exporter(tmp_path, ["png"], images_root=tmp_path)
+
+
+def test_the_name_of_a_file_says_which_picture_it_shows(tmp_path: Path) -> None:
+    exporter = Exporter(tmp_path, ["overlay"])
+    names = [
+        exporter.paths(prediction)["overlay"].name for prediction in about("x/coffee.avif", "coffee.tiff", "noext")
+    ]
+    assert [name.partition("__")[0] for name in names] == ["coffee.avif", "coffee.tiff", "noext"]
 
 
 def test_geojson_polygons_give_the_masks_back(tmp_path: Path) -> None:

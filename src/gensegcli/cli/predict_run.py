@@ -17,7 +17,7 @@ from gensegcli.batch import Batch
 from gensegcli.cli import console
 from gensegcli.cli.outcomes import formatter
 from gensegcli.cli.progress import progress
-from gensegcli.cli.tables import table
+from gensegcli.cli.tables import table, terminal_width
 from gensegcli.config import digest, is_unicode
 from gensegcli.download import is_url, public_form
 from gensegcli.errors import ExitCode, GensegError
@@ -27,6 +27,7 @@ from gensegcli.images import read_image
 from gensegcli.loading import load_as_set
 from gensegcli.manifests import READERS, STDIN
 from gensegcli.policy.base import check_sampling
+from gensegcli.predictions import empty_masks
 from gensegcli.records import Failure
 from gensegcli.requests import checked_query, expand_requests
 from gensegcli.store import RunFolder, locked
@@ -153,8 +154,8 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool, fa
                 console.say(f"note: {note}")
             return pipeline
 
-        text = formatter(json=json)
         data = stack.enter_context(console.data_stream())
+        text = formatter(json=json, width=terminal_width(data))
         questions = task.count()
         total = None if questions is None else questions * n
         bar = stack.enter_context(progress(total, f"{counts.unit}s", quiet=quiet))
@@ -176,6 +177,7 @@ class _Counts:
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self.found = self.no_target = self.refused = self.failed = self.recorded = self.repeated = 0
+        self.empty = 0
         self.code = ExitCode.DONE
 
     def add(self, value: Any, *, recorded: bool) -> None:
@@ -189,6 +191,7 @@ class _Counts:
             self.no_target += 1
         else:
             self.found += 1
+            self.empty += empty_masks(value) > 0
 
     def repeat(self, _: Request) -> None:
         self.repeated += 1
@@ -198,7 +201,8 @@ class _Counts:
         return self.found + self.no_target + self.refused + self.failed
 
     def summary(self, folder: Path | None) -> str:
-        parts = [f"{self.found} found", f"{self.no_target} no target"]
+        empty = f" ({self.empty} with an empty mask)" if self.empty else ""
+        parts = [f"{self.found} found{empty}", f"{self.no_target} no target"]
         parts += [f"{n} {what}" for n, what in ((self.refused, "refused"), (self.failed, "failed")) if n]
         if self.recorded:
             parts.append(f"{self.recorded} of them from before")

@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from gensegcli.atomic import replacing, saving
-from gensegcli.errors import unknown_name
+from gensegcli.errors import GensegError, unknown_name
 from gensegcli.exports.coco import CocoInstances, discard_coco
-from gensegcli.exports.files import FILE_FORMATS
+from gensegcli.exports.files import FILE_FORMATS, FileFormat
 from gensegcli.exports.names import is_prediction_stem, prediction_stem
-from gensegcli.exports.yolo import YoloLabels, discard_labels
+from gensegcli.exports.yolo import YoloDataset, copied_name, discard_yolo, is_copied_whole, picture_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from gensegcli.records import Prediction
 
 
+_COPY = "yolo/images"
+"""Key of the copy of a picture that is not copied as a file is."""
+_COPY_FORMAT = FileFormat(".png", picture_png, needs_picture=True)
+
+
 class Collection(Protocol):
     """A format whose files hold more than one prediction."""
+
+    notes: list[str]
+    """What the user should know of the finished files, one sentence each."""
 
     def add(self, prediction: Prediction) -> None:
         """Take one prediction in."""
@@ -37,10 +45,13 @@ class Collection(Protocol):
         ...
 
 
-COLLECTIONS: dict[str, Callable[[Path], Collection]] = {"coco": CocoInstances, "yolo": YoloLabels}
+COLLECTIONS: dict[str, Callable[[Exporter], Collection]] = {
+    "coco": lambda exporter: CocoInstances(exporter.folder, images_root=exporter.images_root),
+    "yolo": lambda exporter: YoloDataset(exporter.folder, copy_images=exporter.copy_images),
+}
 """Formats over all predictions, by name."""
 
-_DISCARDS: tuple[Callable[[Path], None], ...] = (discard_coco, discard_labels)
+_DISCARDS: tuple[Callable[[Path], None], ...] = (discard_coco, discard_yolo)
 
 FORMATS = ("overlay", "png", "rle", "coco", "yolo", "geojson")
 """Every format, in the order in which help texts list them."""
@@ -54,26 +65,44 @@ class Exporter:
     ones or none, and the next `close` builds them anew.
     """
 
-    def __init__(self, folder: Path, formats: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, formats: Sequence[str], *, images_root: Path | None = None, copy_images: bool = False
+    ) -> None:
         """Prepare to write; nothing is created yet.
 
+        Args:
+            folder: below which everything is written.
+            formats: names from `FORMATS`, or `all`.
+            images_root: what `file_name` in `coco.json` is relative to; None: the folder that all pictures share.
+            copy_images: put the pictures into `yolo/images/`.
+
         Raises:
-            GensegError: a format that does not exist.
+            GensegError: a format that does not exist, or pictures to be copied without `yolo`.
         """
+        formats = FORMATS if "all" in formats else formats
         for name in formats:
             if name not in FORMATS:
-                raise unknown_name("export format", name, FORMATS)
-        self.folder = folder
+                raise unknown_name("export format", name, (*FORMATS, "all"))
+        if copy_images and "yolo" not in formats:
+            raise GensegError("pictures are copied for the format yolo, which was not asked for", hint="--save yolo")
+        if images_root is not None and "coco" not in formats:
+            raise GensegError("--images-root is for the format coco, which was not asked for", hint="--save coco")
+        self.folder, self.images_root, self.copy_images = folder, images_root, copy_images
         self.formats = tuple(dict.fromkeys(formats))
+        self.notes: list[str] = []
+        """What the user should know of the files over all predictions, once they are built."""
         self._files = {name: FILE_FORMATS[name] for name in self.formats if name in FILE_FORMATS}
         self._collections = [name for name in self.formats if name in COLLECTIONS]
         self.saved = 0
         """Predictions written by this object."""
 
     def paths(self, prediction: Prediction) -> dict[str, Path]:
-        """Where the files of a prediction are or will be, by format; none for `coco` and `yolo`."""
+        """Where the files of a prediction are or will be, by format; none for `coco`, and for `yolo` at most a picture."""
         stem = prediction_stem(prediction)
-        return {name: self.folder / name / f"{stem}{form.suffix}" for name, form in self._files.items()}
+        paths = {name: self.folder / name / f"{stem}{form.suffix}" for name, form in self._files.items()}
+        if self.copy_images and not is_copied_whole(prediction.image):
+            paths[_COPY] = self.folder / _COPY / copied_name(prediction.image)
+        return paths
 
     def is_complete(self, prediction: Prediction) -> bool:
         """Whether all files of a prediction are there; after a resume with more formats they may not be."""
@@ -87,7 +116,7 @@ class Exporter:
             renew: files that are there already are written again.
         """
         return any(
-            self._files[name].needs_picture and (renew or not path.is_file())
+            self._form(name).needs_picture and (renew or not path.is_file())
             for name, path in self.paths(prediction).items()
         )
 
@@ -107,20 +136,20 @@ class Exporter:
         paths = {
             name: path
             for name, path in self.paths(prediction).items()
-            if image is not None or not self._files[name].needs_picture
+            if image is not None or not self._form(name).needs_picture
         }
         for name, path in paths.items():
             with saving(path, hint=self._hint()), replacing(path) as stream:
-                stream.write(self._files[name].render(prediction, image))
+                stream.write(self._form(name).render(prediction, image))
         self.saved += 1
         return paths
 
     def close(self, predictions: Iterable[Prediction]) -> None:
-        """Build the files over all predictions, those of earlier runs included; one pass, bounded memory.
+        """Build the files over all predictions; one pass, bounded memory.
 
         Args:
-            predictions: all finished predictions, for example read from `predictions.jsonl`. Not looked at if no format
-                needs it.
+            predictions: all that the files are to hold, for example read from `predictions.jsonl`. Not looked at if no
+                format needs it.
 
         Raises:
             GensegError: as for `write`.
@@ -130,16 +159,20 @@ class Exporter:
         with saving(self.folder, hint=self._hint()):
             open_ones: list[Collection] = []
             try:
-                open_ones.extend(COLLECTIONS[name](self.folder) for name in self._collections)
+                open_ones.extend(COLLECTIONS[name](self) for name in self._collections)
                 for prediction in predictions:
                     for collection in open_ones:
                         collection.add(prediction)
                 for collection in open_ones:
                     collection.finish()
+                    self.notes += collection.notes
             except BaseException:
                 for collection in open_ones:
                     collection.abort()
                 raise
+
+    def _form(self, name: str) -> FileFormat:
+        return _COPY_FORMAT if name == _COPY else self._files[name]
 
     def _hint(self) -> str:
         return f"{self.saved} predictions are saved whole; mend this and run the same command again to go on"

@@ -17,7 +17,7 @@ from gensegcli.predictions import union_mask
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gensegcli.records import PixelBox, Prediction, Rle
+    from gensegcli.records import Prediction, Rle
 
 
 class FileFormat(NamedTuple):
@@ -45,10 +45,15 @@ def mask_png(prediction: Prediction, _image: Image.Image | None) -> bytes:
 
 
 def rle_json(prediction: Prediction, _image: Image.Image | None) -> bytes:
-    """COCO's compressed run lengths: one `union`, and each of the `instances` with its box (x y w h) and score."""
+    """COCO's compressed run lengths: one `union`, and each of the `instances` with its mask's box (x y w h) and score."""
     union = rle.encode(union_mask(prediction))
     instances = [
-        {"segmentation": rle.to_coco(found.mask), "bbox": bbox(found.mask, found.prompt.box), "score": found.score}
+        {
+            "segmentation": rle.to_coco(found.mask),
+            "bbox": bbox(found.mask),
+            "score": found.score,
+            "empty": rle.is_empty(found.mask),
+        }
         for found in prediction.instances
     ]
     return orjson.dumps({**_about(prediction), "union": rle.to_coco(union), "instances": instances}) + b"\n"
@@ -64,7 +69,12 @@ def geojson(prediction: Prediction, _image: Image.Image | None) -> bytes:
             "type": "Feature",
             "id": number,
             "geometry": _multi_polygon(found.mask),
-            "properties": {"query": prediction.query, "score": found.score, "box": list(found.prompt.box)},
+            "properties": {
+                "query": prediction.query,
+                "score": found.score,
+                "box": list(found.prompt.box),
+                "empty": rle.is_empty(found.mask),
+            },
         }
         for number, found in enumerate(prediction.instances, start=1)
     ]
@@ -80,9 +90,9 @@ FILE_FORMATS: dict[str, FileFormat] = {
 """Formats with one file per prediction, by name."""
 
 
-def bbox(mask: Rle, box: PixelBox) -> list[float]:
-    """COCO's x, y, width, height of a mask; of the prompt's box where the mask is empty."""
-    x1, y1, x2, y2 = rle.box(mask) or box
+def bbox(mask: Rle) -> list[float]:
+    """COCO's x, y, width, height of a mask; four zeros for an empty one, as pycocotools has it."""
+    x1, y1, x2, y2 = rle.box(mask) or (0.0, 0.0, 0.0, 0.0)
     return [x1, y1, x2 - x1, y2 - y1]
 
 

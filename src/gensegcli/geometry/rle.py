@@ -98,6 +98,15 @@ def area(rle: Rle) -> int:
     return int(coco.area(_to_pycocotools(rle)))
 
 
+def is_empty(rle: Rle) -> bool:
+    """Whether no pixel belongs to the mask.
+
+    >>> is_empty(encode(np.zeros((2, 2), dtype=bool))), is_empty(encode(np.eye(2, dtype=bool)))
+    (True, False)
+    """
+    return not area(rle)
+
+
 def box(rle: Rle) -> PixelBox | None:
     """The smallest half-open box around the mask, without decoding it; None for an empty mask."""
     x, y, width, height = (float(value) for value in coco.toBbox(_to_pycocotools(rle)))
