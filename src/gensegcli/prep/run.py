@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gensegcli.prep.recipe import Recipe
     from gensegcli.sources.raw import RawSet
 
-FORMAT = 3
+FORMAT = 4
 """Version of the shards' layout and of what is computed into them."""
 SKIPPED, IDENTITY = "skipped.jsonl", ".identity.json"
 _DECISIVE = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "pycocotools", "scipy")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from gensegcli.errors import GensegError
 
@@ -47,13 +47,18 @@ class MaskSource(Protocol):
     """Where the mask of an object is."""
 
     def read(self, size: Size) -> np.ndarray:
-        """The mask, bool (h w), of the upright picture of `size`.
+        """The mask, bool (h w), in the frame that the annotation is in, where the picture has `size`.
 
         Raises:
             GensegError: the annotation is damaged or belongs to a picture of another size.
             OSError: its file is not there, or cannot be read.
         """
         ...
+
+
+AnnotationFrame = Literal["stored", "upright"]
+"""What annotations of a picture with an EXIF turn refer to: its pixels as they are stored, as COCO's own tools read
+them, or the picture as viewers show it."""
 
 
 class UnreachableError(GensegError):
@@ -119,6 +124,8 @@ class RawRef:
     """Pixels that count neither as object nor as background."""
     annotated_size: Size | None = None
     """Size of the picture by the annotation file, where it says."""
+    frame: AnnotationFrame = "stored"
+    """Where masks, boxes and points lie if the picture has an EXIF turn and no size decides; see `AnnotationFrame`."""
     original_size: Size | None = None
     """Size of the picture before whoever distributes the set resized it, where that is known."""
     provenance: Mapping[str, str | int] = field(default_factory=dict)

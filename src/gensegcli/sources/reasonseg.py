@@ -1,15 +1,20 @@
-"""ReasonSeg in LISA's layout: a picture and a JSON file of polygons beside it."""
+"""ReasonSeg in LISA's layout: a picture and a JSON file of shapes beside it, as labelme writes them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import codecs
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import orjson
 
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.files.text import decode, excerpt, json_type, parse_json_object, read_bytes
+from gensegcli.geometry.masks import cut
+from gensegcli.records import Size
+from gensegcli.sources.labelme import Shape, misspelt, read_shape, shape_pixels
 from gensegcli.sources.places import first_folder
 from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, RawTarget, Sentence
 
@@ -17,52 +22,44 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from gensegcli.records import Size
-
 FOREGROUND, IGNORED = 1, 255
-FAR = 1_000_000
-"""Corners farther out than this are damage; real ones lie in or near their picture."""
 
 _PICTURES = (".jpg", ".jpeg", ".png")
+_KNOWN = ("target", "ignore", "flag")
 
 
 @dataclass(frozen=True, slots=True)
-class PolygonStack:
-    """All polygons of a picture, of which one value (foreground or ignored) is the mask.
+class ShapeStack:
+    """All shapes of a picture, of which one value (foreground or ignored) is the mask.
 
     They are painted in turn, larger before smaller, and what is painted later covers what was painted earlier: so a
-    small ignored patch cuts a hole into the object, and neither mask can be read without the other's polygons.
+    small ignored patch cuts a hole into the object, and neither mask can be read without the other's shapes.
     """
 
     shapes: bytes
-    """JSON list of [points, value]."""
+    """JSON list of [shape, value]."""
     value: int
 
     def read(self, size: Size) -> np.ndarray:
-        return paint(orjson.loads(self.shapes), size) == self.value
+        return paint([(Shape(*shape), value) for shape, value in orjson.loads(self.shapes)], size) == self.value
 
 
-def paint(shapes: list[tuple[list[list[float]], int]], size: Size) -> np.ndarray:
-    """Polygons as uint8 values (h w), as LISA's reader paints them, pixel for pixel.
+def paint(shapes: list[tuple[Shape, int]], size: Size) -> np.ndarray:
+    """Shapes as uint8 values (h w), polygons as LISA's reader paints them, pixel for pixel.
 
-    Corners are cut to whole numbers, the polygon is filled, and its outline is drawn one pixel wide.
+    Corners are cut to whole numbers, the polygon is filled, and its outline is drawn one pixel wide, all of it by the
+    rule of the OpenCV that LISA pins (4.8), whichever is installed.
+
+    Raises:
+        GensegError: the cut-out of a mask is damaged.
     """
-    layers = []
-    for points, value in shapes:
-        corners = np.array(points).astype(np.int32)  # towards zero: 3.9 becomes 3
-        alone = np.zeros((size.height, size.width), np.uint8)
-        _draw(alone, corners, 1)
-        layers.append((int(alone.sum()), corners, value))
-    layers.sort(key=lambda layer: layer[0])
+    layers = [(patch, value) for shape, value in shapes if (patch := cut(shape_pixels(shape, size)))]
+    layers.sort(key=lambda layer: int(layer[0].pixels.sum()))
     painted = np.zeros((size.height, size.width), np.uint8)
-    for _, corners, value in reversed(layers):  # of equals the later one first, as in LISA's reversed argsort
-        _draw(painted, corners, value)
+    for patch, value in reversed(layers):  # of equals the later one first, as in LISA's reversed argsort
+        height, width = patch.pixels.shape
+        painted[patch.top : patch.top + height, patch.left : patch.left + width][patch.pixels] = value
     return painted
-
-
-def _draw(canvas: np.ndarray, corners: np.ndarray, value: int) -> None:
-    cv2.polylines(canvas, [corners], True, (value,), 1)
-    cv2.fillPoly(canvas, [corners], (value,))
 
 
 def read_reasonseg(root: Path, *, split: str) -> RawSet:
@@ -83,32 +80,46 @@ def read_reasonseg(root: Path, *, split: str) -> RawSet:
     if not stems:
         raise GensegError(f"{folder}: holds no pictures", hint=hint, code=ExitCode.NOT_FOUND)
     files = sorted(path for path in everything if path.suffix == ".json")
-    refs = [_ref(folder / f"{stem}.json") for stem in sorted(stems)]
-    return RawSet(refs, Counts.of(refs, len(refs)), tuple(files), {split: Counts.of(refs, len(refs))})
+    pictures = {(path.stem, path.suffix.lower()): path for path in sorted(everything, reverse=True)}
+    labels: Counter[str] = Counter()
+    refs = [_ref(folder / f"{stem}.json", pictures, labels) for stem in sorted(stems)]
+    counts = Counts.of(refs, len(refs))
+    return RawSet(refs, counts, tuple(files), {split: counts}, _notes(labels))
 
 
-def _ref(path: Path) -> RawRef:
-    picture = next((p for p in (path.with_name(path.stem + end) for end in _PICTURES) if p.is_file()), None)
+def _notes(labels: Counter[str]) -> tuple[str, ...]:
+    """Labels that nobody may have meant as the object."""
+    other = [(label, number) for label, number in labels.most_common() if label not in _KNOWN]
+    if not other:
+        return ()
+    some = ", ".join(f"{excerpt(label)} {number}" for label, number in other[:5])
+    return (f"labels other than {', '.join(_KNOWN)} count as the object, as in LISA: {some}",)
+
+
+def _ref(path: Path, pictures: Mapping[tuple[str, str], Path], labels: Counter[str]) -> RawRef:
+    picture = next((pictures[path.stem, end] for end in _PICTURES if (path.stem, end) in pictures), None)
     if not path.is_file():
         return _unusable(path, Problem("annotation missing", f"no {path.name} beside the picture"))
     try:
         content = read_json(path)
-        texts, shapes = _texts(content), _shapes(content)
-    except (ValueError, KeyError, TypeError) as error:
-        return _unusable(path, Problem("annotation damaged", f"{path.name}: {error!r}"))
+        texts, shapes = _texts(content), _shapes(content, labels)
+    except GensegError as error:
+        return _unusable(path, Problem("annotation damaged", f"{path.name}: {error.message}"))
     problem = None
     if picture is None:
         problem = Problem("picture missing", f"no picture beside {path}")
     elif not any(value == FOREGROUND for _, value in shapes):
-        problem = Problem("no object", f"{path.name}: no polygon that is neither flag nor ignored")
-    stack = orjson.dumps(shapes)
+        problem = Problem("no object", f"{path.name}: no shape that is neither flag nor ignored")
+    stack = ShapeStack(orjson.dumps([(list(shape), value) for shape, value in shapes]), FOREGROUND)
     ignored = any(value == IGNORED for _, value in shapes)
     return RawRef(
         id=path.stem,
         picture=PictureFile(picture) if picture else None,
         sentences=tuple(Sentence(text, number) for number, text in enumerate(texts)),
-        targets=(RawTarget(PolygonStack(stack, FOREGROUND)),),
-        ignore=PolygonStack(stack, IGNORED) if ignored else None,
+        targets=(RawTarget(stack),),
+        ignore=replace(stack, value=IGNORED) if ignored else None,
+        annotated_size=_size(content),
+        frame="upright",  # labelme shows pictures upright, and LISA's reader opens them so
         provenance={
             "dataset": "reasonseg",
             "kind": "sentence" if content.get("is_sentence") else "phrase",
@@ -123,39 +134,67 @@ def _unusable(path: Path, problem: Problem) -> RawRef:
 
 
 def read_json(path: Path) -> Mapping[str, Any]:
-    """A JSON file in UTF-8 or, as some of ReasonSeg are, in Windows' cp1252.
+    """A JSON object in UTF-8 or, as some of ReasonSeg are, in Windows' cp1252.
 
     Raises:
-        ValueError: not JSON in either.
+        GensegError: it cannot be read, is in neither encoding, or is no JSON object.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
+    return parse_json_object(_text(data, path.name), path.name, unique=True)
+
+
+def _text(data: bytes, name: str) -> str:
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252")
-    found = orjson.loads(text)
-    if not isinstance(found, dict):
-        raise TypeError(f"an object expected, {type(found).__name__} found")
-    return found
+        return decode(data, name)
+    except GensegError:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError as error:
+        byte, line = data[error.start], data.count(b"\n", 0, error.start) + 1
+        raise GensegError(
+            f"{name}: neither UTF-8 nor cp1252 (byte 0x{byte:02x} in line {line})", hint="save it again as UTF-8"
+        ) from None
 
 
 def _texts(content: Mapping[str, Any]) -> list[str]:
-    texts = content["text"]
+    texts = content.get("text")
     texts = [texts] if isinstance(texts, str) else texts
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"text must be a list of texts, {texts!r} found")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise GensegError(f"`text` is a list of expressions, {excerpt(texts)} found")
     return texts
 
 
-def _shapes(content: Mapping[str, Any]) -> list[tuple[list[list[float]], int]]:
-    """Corners and value of each polygon; `flag` marks a doubtful picture, not an object."""
+def _size(content: Mapping[str, Any]) -> Size | None:
+    """The size of the picture by labelme, which ReasonSeg's own files do not say."""
+    width, height = content.get("imageWidth"), content.get("imageHeight")
+    known = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
+    return Size(width, height) if known else None
+
+
+def _shapes(content: Mapping[str, Any], labels: Counter[str]) -> list[tuple[Shape, int]]:
+    """The shapes with their values, by label: `flag` marks a doubtful picture, not an object."""
+    shapes = content.get("shapes")
+    if not isinstance(shapes, list):
+        raise GensegError(f"`shapes` is a list, {json_type(shapes)} found")
     found = []
-    for shape in content["shapes"]:
-        label = str(shape["label"]).lower()
+    for number, value in enumerate(shapes, start=1):
+        label = _label(value, number)
+        labels["ignore" if "ignore" in label else label] += 1
         if label == "flag":
             continue
-        points = [[float(x), float(y)] for x, y in shape["points"]]
-        if not points or not all(abs(value) < FAR for point in points for value in point):
-            raise ValueError(f"a polygon of {len(points)} corners, or with a corner far outside")
-        found.append((points, IGNORED if "ignore" in label else FOREGROUND))
+        try:
+            found.append((read_shape(value), IGNORED if "ignore" in label else FOREGROUND))
+        except GensegError as error:
+            raise GensegError(f"shape {number}: {error.message}", hint=error.hint) from None
     return found
+
+
+def _label(value: Any, number: int) -> str:
+    label = value.get("label") if isinstance(value, dict) else None
+    if not isinstance(label, str):
+        raise GensegError(f"shape {number}: `label` is a text, {json_type(label)} found")
+    if misspelt(label):
+        raise GensegError(f"shape {number}: label {label!r}, was {misspelt(label)!r} meant?")
+    return label.lower()

@@ -2,14 +2,15 @@
 
 A scene is a textured background with one to six things on it (shape, colour, size), some partly hidden by others.
 Expressions name things by attributes, position, relation or as a group; about a quarter of them match nothing and are
-near misses (the right colour on the wrong shape). Everything follows from one integer seed.
+near misses (the right colour on the wrong shape). Everything follows from one integer seed, to the last pixel and
+under every version of OpenCV.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -17,6 +18,7 @@ import numpy as np
 
 from gensegcli.dialects.genseg import MINI
 from gensegcli.geometry.boxes import mask_box, pixel_to_grid
+from gensegcli.geometry.fill import fill_polygon
 from gensegcli.geometry.keypoints import mine_positive
 from gensegcli.geometry.rle import encode
 from gensegcli.records import Answer, GridBox, GridPoint, Instance, PixelBox, PixelPoint, Sample, Size, Target
@@ -137,12 +139,13 @@ def _place(
 
 def _coverage(shape: str, x: float, y: float, radius: float, turn: float, size: Size) -> np.ndarray:
     """Share of each pixel that a shape covers, by supersampling."""
-    canvas = np.zeros((size.height * SUPERSAMPLING, size.width * SUPERSAMPLING), np.uint8)
     outline = (_OUTLINES[shape] @ _rotation(turn)) * radius + (x, y)
     fraction_bits = 4
     points = np.round((outline * SUPERSAMPLING - 0.5) * 2**fraction_bits).astype(np.int32)
-    cv2.fillPoly(canvas, [points], 255, shift=fraction_bits)
-    small = cv2.resize(canvas, (size.width, size.height), interpolation=cv2.INTER_AREA)
+    fine = fill_polygon(
+        points, Size(size.width * SUPERSAMPLING, size.height * SUPERSAMPLING), fraction_bits=fraction_bits
+    )
+    small = cv2.resize(fine.view(np.uint8) * 255, tuple(size), interpolation=cv2.INTER_AREA)
     return small.astype(np.float32) / 255
 
 
@@ -182,13 +185,29 @@ def _background(rng: np.random.Generator, size: Size) -> np.ndarray:
     elif texture == 1:  # stripes
         pattern = np.sin(along * rng.uniform(0.15, 0.7)) * rng.uniform(6, 18)
     elif texture == 2:  # blotches
-        coarse = rng.normal(0, 1, (6, 6)).astype(np.float32)
-        pattern = cv2.resize(coarse, (size.width, size.height), interpolation=cv2.INTER_CUBIC) * rng.uniform(6, 18)
+        coarse = rng.normal(0, 1, (6, 6))
+        pattern = _cubic(6, size.height) @ coarse @ _cubic(6, size.width).T * rng.uniform(6, 18)
     else:  # checks
         cell = rng.integers(6, 18)
         pattern = (((xs // cell) + (ys // cell)) % 2 - 0.5) * rng.uniform(8, 28)
     noise = rng.normal(0, rng.uniform(1, 7), (size.height, size.width, 1))
     return (base + pattern[..., None] + noise).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _cubic(old: int, new: int) -> np.ndarray:
+    """Weights (new old) of cubic interpolation from `old` samples to `new`, the outermost repeated beyond the ends.
+
+    As `cv2.INTER_CUBIC`, whose last bits differ between versions of OpenCV.
+    """
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for tap in range(-1, 3):
+        sample = np.floor(centres) + tap
+        away = np.abs(centres - sample)
+        near, far = (1.25 * away - 2.25) * away * away + 1, ((-0.75 * away + 3.75) * away - 6) * away + 3
+        np.add.at(weights, (np.arange(new), np.clip(sample, 0, old - 1).astype(int)), np.where(away <= 1, near, far))
+    return weights
 
 
 # ---------------------------------------------------------------- expressions
