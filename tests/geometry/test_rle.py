@@ -63,6 +63,22 @@ def test_every_form_of_a_mask_is_the_same_mask(mask: np.ndarray) -> None:
     assert rle.box(code) == mask_box(mask)
 
 
+@given(masks, st.sampled_from([bool, int, float]))
+def test_rows_of_0_and_1_are_the_mask(mask: np.ndarray, kind: type) -> None:
+    """As `mask.tolist()` writes them, at odd and even widths."""
+    rows = mask.astype(kind).tolist()
+
+    np.testing.assert_array_equal(rle.decode(rle.from_coco(rows, Size(mask.shape[1], mask.shape[0]))), mask)
+    assert rle.without_degenerate(rows) == (rows, 0)
+
+
+def test_polygons_of_the_first_pixels_stay_polygons() -> None:
+    corner = [[0, 0, 1, 0, 1, 1, 0, 1]]
+    theirs = coco.merge(coco.frPyObjects(corner, SIZE.height, SIZE.width))
+
+    np.testing.assert_array_equal(rle.decode(rle.from_coco(corner, SIZE)), reference(theirs))
+
+
 @given(masks)
 def test_a_patch_has_the_codes_of_its_whole_mask(mask: np.ndarray) -> None:
     code, patch = rle.encode(mask), cut(mask)
@@ -164,6 +180,16 @@ def test_parts_of_a_polygon_are_united_where_they_overlap() -> None:
         ({"size": [6, 8], "counts": "\ud800"}, "damaged"),
         ({"size": [6, 8], "counts": "PP"}, "damaged"),
         ({"size": [6, 8], "counts": "P" * 60 + "0"}, "damaged"),
+        ({"size": [6, 8], "counts": "b'0120'"}, "text of a Python bytes object"),
+        (np.eye(8, 6, dtype=int).tolist(), "8 rows of 6 numbers 0 and 1, expected polygons, run lengths, or 6 rows of"),
+        ((np.eye(6, 8, dtype=int) * 255).tolist(), "6 rows of 8 numbers like 0, 255, expected"),
+        ((np.eye(6, 8) * 0.5).tolist(), "6 rows of 8 numbers like 0, 0.5, expected"),
+        (np.eye(6, 8, dtype=int)[None].tolist(), "lists within lists within lists, expected"),
+        (np.eye(6, 8, dtype=int)[..., None].tolist(), "lists within lists within lists, expected"),
+        (np.eye(6, 8, dtype=int).ravel().tolist(), "a flat list of 48 numbers 0 and 1"),
+        (np.eye(6, 8, dtype=bool).ravel().tolist(), "a flat list of 48 numbers 0 and 1"),
+        (np.eye(6, 7, dtype=int).tolist(), "6 rows of 7 numbers 0 and 1"),
+        ([*np.eye(5, 8, dtype=int).tolist(), [0, 1]], "6 rows of 2 or 8 numbers 0 and 1"),
         ({"size": [6, 8], "counts": "7777"}, "fill the 8x6 picture"),
         ({"size": [6, 8], "counts": rle.encode(np.eye(9, dtype=bool)).counts}, "fill the 8x6 picture"),
     ],

@@ -149,23 +149,84 @@ def from_coco(segmentation: Any, size: Size) -> Rle:
     """The mask of a COCO `segmentation` on a picture of `size`.
 
     Args:
-        segmentation: polygons (list of flat `[x, y, x, y, …]` lists, united; one flat list is one polygon) or a
-            run-length dict whose `counts` are a list of runs (crowd annotations), a compressed string, or bytes.
+        segmentation: polygons (list of flat `[x, y, x, y, …]` lists, united; one flat list is one polygon), a
+            run-length dict whose `counts` are a list of runs (crowd annotations), a compressed string, or bytes, or
+            as many rows of 0 and 1 (or of booleans) as the picture has, each as long as it is wide.
         size: the picture the annotation belongs to.
 
     Raises:
         GensegError: a polygon with fewer than three corners or with numbers that are none, runs that do not fill the
-            picture, a size that is not the picture's, or something else altogether.
+            picture, a size that is not the picture's, rows that are not the picture's, or something else altogether.
+
+    >>> decode(from_coco([[0, 0, 1], [0, 1, 1]], Size(3, 2))).astype(int).tolist()
+    [[0, 0, 1], [0, 1, 1]]
     """
     if isinstance(segmentation, dict):
         return _from_runs(segmentation, size)
     if isinstance(segmentation, list | tuple) and segmentation:
+        pixels = _pixels(segmentation, size)
+        if pixels is not None:
+            return encode(pixels)
         flat = not isinstance(segmentation[0], list | tuple)
         polygons = [_polygon(part, size) for part in ([segmentation] if flat else segmentation)]
         return _from_pycocotools(coco.merge(coco.frPyObjects(polygons, size.height, size.width), intersect=False))
     raise GensegError(
         f"segmentation: polygons or a run-length dict expected, {_kind(segmentation)} found",
         hint="COCO writes [[x, y, x, y, …], …] or {'size': [height, width], 'counts': …}",
+    )
+
+
+def without_degenerate(segmentation: Any) -> tuple[Any, int]:
+    """A `segmentation` without polygons of fewer than three corners, if a sound one is left, and how many those were.
+
+    >>> without_degenerate([[0, 0, 4, 0, 4, 4], [7, 7, 9, 9]])
+    ([[0, 0, 4, 0, 4, 4]], 1)
+    >>> without_degenerate([[7, 7, 9, 9]])
+    ([[7, 7, 9, 9]], 0)
+    """
+    if not isinstance(segmentation, list) or not all(isinstance(part, list) for part in segmentation):
+        return segmentation, 0
+    sound = [part for part in segmentation if len(part) >= 6]
+    dropped = len(segmentation) - len(sound)
+    dense = all(map(_is_binary, segmentation))  # rows of a narrow picture
+    return (sound, dropped) if sound and not dense else (segmentation, 0)
+
+
+def _pixels(rows: Sequence[Any], size: Size) -> np.ndarray | None:
+    """The bool mask (h w) that rows of 0 and 1 spell; None for what may be polygons.
+
+    Polygons are no such rows: corners at 0 and 1 alone would all lie on the picture's first pixel.
+    """
+    if not all(isinstance(row, list | tuple) for row in rows):
+        if len(rows) == size.width * size.height and _is_binary(rows):
+            raise _not_rows(f"a flat list of {len(rows)} numbers 0 and 1", size)
+        return None
+    if any(isinstance(value, list | tuple) for row in rows for value in row[:1]):
+        raise _not_rows("lists within lists within lists", size)
+    widths = {len(row) for row in rows}
+    fits = len(rows) == size.height and widths == {size.width}
+    if all(map(_is_binary, rows)):
+        if fits:
+            return np.array(rows, bool)
+        if len(rows) > 1 or max(widths) > 8:
+            lengths = " or ".join(map(str, sorted(widths)[:3]))
+            raise _not_rows(f"{len(rows)} rows of {lengths} numbers 0 and 1", size)
+    if fits and len(rows) > 1:
+        values = sorted({value for row in rows for value in row if isinstance(value, int | float)})
+        if len(values) <= 2 or (values[0] >= 0 and values[-1] <= 1):
+            shown = ", ".join(f"{value:g}" for value in values[:3])
+            raise _not_rows(f"{len(rows)} rows of {size.width} numbers like {shown}", size)
+    return None
+
+
+def _is_binary(row: Sequence[Any]) -> bool:
+    return bool(row) and all(isinstance(value, int | float) and value in (0, 1) for value in row)
+
+
+def _not_rows(found: str, size: Size) -> GensegError:
+    return GensegError(
+        f"segmentation: {found}, expected polygons, run lengths, or {size.height} rows of {size.width} numbers 0 and 1",
+        hint="a dense mask is one list for each row of the picture, from the top; mask.astype(int).tolist() writes it",
     )
 
 
@@ -202,6 +263,11 @@ def _from_runs(segmentation: dict[str, Any], size: Size) -> Rle:
         return _without_empty_runs(found, np.asarray(counts, np.int64))
     if isinstance(counts, str | bytes):
         text = counts.encode("utf-8", "surrogatepass") if isinstance(counts, str) else counts
+        if text.startswith((b"b'", b'b"')):
+            raise GensegError(
+                "segmentation: the compressed counts are damaged: they are the text of a Python bytes object",
+                hint="""counts.decode() gives what belongs there, without the b'…' around it""",
+            )
         runs = _runs(text)
         _check_sum(runs, size)
         return _without_empty_runs(Rle(size, text.decode("ascii")), runs)
