@@ -361,6 +361,20 @@ def test_given_predictions_are_read_once_and_scored_again(scenes: Path, answers:
         assert whole.summary.metrics[name] == ours.summary.metrics[name]
 
 
+def test_an_empty_mask_that_is_stated_to_be_no_abstention(scenes: Path, tmp_path: Path) -> None:
+    """ReLA's evaluator on the same: gIoU 0, N-acc 0, T-acc 1, since no flag is set; without the field all abstain."""
+    samples = list(read_prepared(scenes))
+    empty = {s.id: rle.to_coco(rle.encode(np.zeros((s.size.height, s.size.width), bool))) for s in samples}
+    found = {}
+    for stated in ({"no_target": False}, {}):
+        given = tmp_path / f"{len(stated)}.jsonl"
+        given.write_text("".join(json.dumps({"id": s.id, "masks": [empty[s.id]], **stated}) + "\n" for s in samples))
+        (result,) = scripted(scenes, None, tmp_path / f"run{len(stated)}", given=given, protocol="gres").run()
+        found[len(stated)] = tuple(value(result, name) for name in ("gIoU", "N-acc", "T-acc"))
+    assert found[1] == (0, 0, 1)
+    assert found[0] == (4 / 12, 1, 0)
+
+
 def test_boxes_alone_have_box_metrics_alone(scenes: Path, tmp_path: Path) -> None:
     given = tmp_path / "boxes.jsonl"
     lines = []

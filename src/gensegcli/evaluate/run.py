@@ -148,7 +148,7 @@ class Evaluation:
 
     def _given(self) -> Given:
         assert self.given is not None
-        return Given(self.given, {place.id: place for place in self.data.index()})
+        return Given(self.given, {place.id: place for place in self.data.index()}, foreground=self.data.foreground)
 
     def outstanding(self) -> dict[str, int]:
         """By stage, how many of the chosen samples an earlier attempt has not finished."""
