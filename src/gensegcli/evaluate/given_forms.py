@@ -428,9 +428,10 @@ def _base(name: str) -> str:
 
 def _from_xywh(values: Any, place: str, *, alone: bool) -> PixelBox | None:
     """A box; None where it says nothing, as COCO's tools write it beside an empty mask."""
-    if not alone and (numbers := _finite(values)) is None:
+    numbers = _numbers(values, f"{place}: bbox") if alone else _finite(values)
+    if numbers is None:
         return None
-    x, y, width, height = _numbers(values, f"{place}: bbox") if alone else numbers
+    x, y, width, height = numbers
     if alone and (width < 0 or height < 0):
         raise GensegError(f"{place}: bbox {values} has no area", hint="COCO's boxes are x, y, width, height in pixels")
     return PixelBox(x, y, x + width, y + height) if width > 0 and height > 0 else None
