@@ -161,7 +161,7 @@ def test_a_prepared_set_in_the_hub_cache_is_taken_as_it_is(
             "`genseg prep refcocog --split val --for eval` has more options",
         ),
         ("dis5k", {"split": "test9"}, "dis5k has no split 'test9'", "known: train, val, test1"),
-        ("coco", {}, "one's own data needs --annotations, --images, --expressions", "genseg prep coco --annotations"),
+        ("coco", {}, "your own data needs --annotations, --images, --expressions", "genseg prep coco --annotations"),
         ("no/where/set", {}, "no/where/set: no such file or folder", ""),
         ("gone.parquet", {}, "gone.parquet: no such file or folder", ""),
         ("own.toml", {}, "own.toml: no such file", ""),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from pycocotools import mask as coco
 
 from gensegcli.geometry.boxes import grid_to_pixel, mask_box
 from gensegcli.geometry.keypoints import grid_distance
@@ -34,11 +35,17 @@ if TYPE_CHECKING:
 def built(tree: Tree, wanted: Recipe) -> Built:
     works, _ = candidates(tree.raw(wanted).refs, wanted)
     parts = [build_picture(group, wanted) for group in by_picture(works)]
-    return Built(*([one for part in parts for one in getattr(part, name)] for name in Built._fields))
+    whole = Built([], [], [], sum(part.dropped_parts for part in parts))
+    for part in parts:
+        whole.samples.extend(part.samples)
+        whole.skips.extend(part.skips)
+        whole.filtered.extend(part.filtered)
+    return whole
 
 
 def reasons(tree: Tree, wanted: Recipe) -> dict[str, str]:
-    return {skip.id: skip.reason for skip in built(tree, wanted).skips}
+    known = candidates(tree.raw(wanted).refs, wanted)[1]
+    return {skip.id: skip.reason for skip in (*known, *built(tree, wanted).skips)}
 
 
 # ---------------------------------------------------------------- real pictures
@@ -256,11 +263,36 @@ def test_an_annotation_of_another_size(tree: Tree) -> None:
     assert set(reasons(tree, small()).values()) == {"size mismatch"}
 
 
-@pytest.mark.parametrize("segmentation", [[], [[1, 2, 3]], {"size": [HEIGHT, WIDTH], "counts": "zz"}, None, "x"])
+@pytest.mark.parametrize("segmentation", [[[1, 2, 3]], {"size": [HEIGHT, WIDTH], "counts": "zz"}, "x"])
 def test_segmentations_that_are_none(tree: Tree, segmentation: Any) -> None:
     tree.add_picture(1)
     tree.add_ref(1, [tree.add_object(1, segmentation)], "it")
     assert set(reasons(tree, small()).values()) == {"annotation damaged"}
+
+
+@pytest.mark.parametrize("segmentation", [[], None])
+def test_annotations_of_a_box_alone(tree: Tree, segmentation: Any) -> None:
+    tree.add_picture(1)
+    tree.add_ref(1, [tree.add_object(1, segmentation)], "it")
+    assert set(reasons(tree, small()).values()) == {"annotation missing"}
+
+
+@pytest.mark.parametrize("part", [[], [20], [20, 20, 25, 25], [20, 20, 25, 25, 30, 30, 4]])
+def test_a_polygon_without_three_corners_costs_that_polygon(tree: Tree, part: list[float]) -> None:
+    """As in detectron2: `len(p) % 2 == 0 and len(p) >= 6`; the mask is that of the other polygons."""
+    good = [4, 6, 30, 6, 30, 40, 4, 40]
+    tree.add_picture(1)
+    tree.add_ref(1, [tree.add_object(1, [good, part])], "it", "the same")
+    tree.add_ref(1, [tree.add_object(1, [part, part])], "lost")
+
+    found = built(tree, small(f"picture.size=[{WIDTH}, {HEIGHT}]"))
+
+    theirs = coco.decode(coco.merge(coco.frPyObjects([good], HEIGHT, WIDTH))) > 0
+    assert len(found.samples) == 2
+    for sample in found.samples:
+        np.testing.assert_array_equal(decode(sample.targets[0].mask), theirs)
+    assert found.dropped_parts == 1, "a mask that two sentences mean counts once"
+    assert [skip.reason for skip in found.skips] == ["annotation damaged"]
 
 
 def test_an_empty_mask(tree: Tree) -> None:

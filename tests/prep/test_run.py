@@ -444,9 +444,15 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda _card: [], "an object expected, list found"),
-        (lambda card: card | {"shards": "x"}, "shards must be list, 'x' found"),
-        (lambda card: card | {"shards": [{"file": 3}]}, "shard number 0: file must be str, 3 found"),
+        (lambda _card: [], "a JSON object expected, a list found"),
+        (lambda card: card | {"shards": "x"}, "shards must be a list, 'x' found"),
+        (lambda card: card | {"shards": [{"file": 3}]}, "shard number 0: file must be a text, 3 found"),
+        (lambda card: _without(card, "purpose"), "no purpose"),
+        (lambda card: _without(card, "skipped"), "no skipped"),
+        (lambda card: card | {"recipe": _without(card["recipe"], "source")}, "recipe.source: an object expected, null"),
+        (lambda card: card | {"recipe": card["recipe"] | {"select": {}}}, "recipe.select: no per"),
+        (lambda card: card | {"skipped": {"empty mask": "2"}}, "skipped: empty mask must be a number, '2' found"),
+        (lambda card: card | {"counts": {}}, "counts: samples is missing"),
         (
             lambda card: card | {"shards": [card["shards"][0] | {"file": "../x.parquet"}]},
             "not the name of a file inside",
@@ -460,6 +466,74 @@ def test_cards_of_another_form(full_tree: Tree, tmp_path: Path, change: Any, wor
 
     with pytest.raises(GensegError, match=words):
         check(tmp_path)
+
+
+def _without(card: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in card.items() if name != key}
+
+
+def test_check_says_that_the_recipe_in_a_card_is_none(full_tree: Tree, tmp_path: Path) -> None:
+    """As `genseg eval RECIPE` says it of the same card."""
+    made(full_tree, tmp_path, small())
+    card = read_card(tmp_path)
+    card["recipe"]["select"]["count"] = "many"
+    (tmp_path / "dataset.json").write_bytes(orjson.dumps(card))
+
+    (problem,) = check(tmp_path).problems
+
+    assert problem.startswith(f"{tmp_path / 'dataset.json'}: recipe: select.count: input should be a valid integer")
+
+
+@pytest.mark.parametrize("content", ["", '{"recipe": {"na', "[]", '"' + "[" * 5000])
+def test_an_identity_that_was_cut_short_is_one_line(full_tree: Tree, tmp_path: Path, content: str) -> None:
+    made(full_tree, tmp_path, small())
+    (tmp_path / ".identity.json").write_text(content)
+
+    with pytest.raises(GensegError, match=r"\.identity\.json: (not JSON|a JSON object expected)") as caught:
+        made(full_tree, tmp_path, small())
+
+    assert "--restart" in caught.value.hint
+    assert made(full_tree, tmp_path, small(), restart=True).tally.samples == 24 * 14
+
+
+def test_polygons_that_were_left_out_are_counted_on_the_card(tree: Tree, tmp_path: Path) -> None:
+    tree.add_picture(1)
+    good = [4, 6, 30, 6, 30, 40, 4, 40]
+    tree.add_ref(1, [tree.add_object(1, [good, [1, 2, 3, 4], [5]])], "it")
+
+    report = made(tree, tmp_path, small())
+
+    note = "polygons without three corners, left out of masks that have others: 2"
+    assert report.card["notes"] == [note]
+    assert f"- {note}\n" in (tmp_path / "README.md").read_text()
+    again = made(tree, tmp_path, small())
+    assert (again.built_now, again.card["notes"]) == (0, [note]), "a finished shard tells it too"
+
+
+@pytest.mark.parametrize("broken", ["picture", "annotation"])
+def test_a_set_without_samples_is_an_error_and_leaves_nothing(tree: Tree, tmp_path: Path, broken: str) -> None:
+    tree.add_picture(1)
+    tree.add_ref(1, [tree.add_object(1, [[4, 6, 30, 6, 30, 40]] if broken == "picture" else None)], "it")
+    if broken == "picture":
+        tree.picture(1).write_bytes(b"gone")
+
+    with pytest.raises(GensegError, match=rf"not one sample could be made, of 1 sample: {broken} \w+ 1$") as caught:
+        made(tree, tmp_path / "out", small(), max_skipped=1)
+
+    assert "the first, grefcoco-unc-train-0-0: " in caught.value.hint
+    assert caught.value.code == ExitCode.SOME_FAILED
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_whose_account_is_damaged_is_built_anew(full_tree: Tree, tmp_path: Path) -> None:
+    made(full_tree, tmp_path, small())
+    shard = tmp_path / "data" / "train-00000.parquet"
+    table = pq.read_table(shard)
+    for account in (b"{", b"[]", b'{"plan": 1}'):
+        pq.write_table(table.replace_schema_metadata({b"genseg": account}), shard)
+        assert store.read_account(shard) is None
+    assert made(full_tree, tmp_path, small()).built_now > 0
+    assert check(tmp_path).problems == []
 
 
 def test_check_finds_shards_of_another_form_and_those_that_are_not_in_the_card(full_tree: Tree, tmp_path: Path) -> None:

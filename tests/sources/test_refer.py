@@ -13,7 +13,8 @@ from pycocotools.coco import COCO
 
 from gensegcli.errors import GensegError
 from gensegcli.records import Size
-from gensegcli.sources.raw import Counts, PictureFile, RawRef, coco_image_id
+from gensegcli.sources.ids import coco_image_id
+from gensegcli.sources.raw import Counts, PictureFile, RawRef
 from gensegcli.sources.refer import read_refer
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def test_the_older_variant_with_scalars_and_without_the_flag(tree: Path) -> None
 
 
 def test_a_sentence_number_that_is_none(tree: Path) -> None:
-    change(tree, "grefs(unc).json", lambda refs: refs[1]["sentences"][0].update(sent_id="2"))
+    change(tree, "grefs(unc).json", lambda refs: refs[1]["sentences"][0].update(sent_id="second"))
 
     sentence = by_id(read_refer(tree, folder="grefcoco", by="unc", split="val").refs, 1).sentences[0]
 
@@ -240,9 +241,15 @@ def test_a_split_that_the_set_does_not_have(mini: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda ref: ref.pop("image_id"), "image_id must be int"),
-        (lambda ref: ref.update(ann_id="7"), "ann_id must be a number or a list of numbers"),
-        (lambda ref: ref.update(sentences=["a"]), "sentences must be objects"),
+        (lambda ref: ref.pop("image_id"), "image_id must be a whole number of at most 63 bits, None found"),
+        (lambda ref: ref.update(ref_id=True), "ref_id must be a whole number of at most 63 bits, True found"),
+        (lambda ref: ref.update(ref_id=2**63), "ref_id must be a whole number of at most 63 bits"),
+        (lambda ref: ref.update(ann_id="seven"), "ann_id must be a number or a list of numbers, 'seven' found"),
+        (lambda ref: ref.update(ann_id=[True]), "ann_id must be a number or a list of numbers, True found"),
+        (lambda ref: ref.update(ann_id=None), "ann_id must be a number or a list of numbers, None found"),
+        (lambda ref: ref.update(no_target="false"), "no_target must be true or false, 'false' found"),
+        (lambda ref: ref.update(split=1), "split must be a text, 1 found"),
+        (lambda ref: ref.update(sentences=["a"]), "sentences must be a list of objects"),
     ],
 )
 def test_references_of_another_form(tree: Path, edit: Any, words: str) -> None:
@@ -250,3 +257,62 @@ def test_references_of_another_form(tree: Path, edit: Any, words: str) -> None:
 
     with pytest.raises(GensegError, match=f"reference number 4: {words}"):
         read_refer(tree, folder="grefcoco", by="unc", split="val")
+
+
+def test_numbers_as_whole_floats_and_as_text(tree: Path) -> None:
+    def edit(refs: Any) -> None:
+        for place, ref in enumerate(refs):
+            kind = float if place % 2 else str
+            ref.update(ref_id=kind(ref["ref_id"]), image_id=kind(ref["image_id"]), ann_id=[*map(kind, ref["ann_id"])])
+
+    expected = read_refer(tree, folder="grefcoco", by="unc", split="val")
+    change(tree, "grefs(unc).json", edit)
+
+    assert read_refer(tree, folder="grefcoco", by="unc", split="val").refs == expected.refs
+
+
+@pytest.mark.parametrize("ann_id", [[], -1, [-1]])
+def test_a_set_that_cannot_say_nothing_matches_has_lost_its_objects(tree: Path, ann_id: Any) -> None:
+    """gRefCOCO says so with -1; in RefCOCO, +, g every reference has one object."""
+    folder = tree / "refcocog"
+    refs = pickle.loads((folder / "refs(umd).p").read_bytes())  # noqa: S301 -- our own file
+    refs[0]["ann_id"] = ann_id
+    (folder / "refs(umd).p").write_bytes(pickle.dumps(refs, protocol=2))
+
+    ref = by_id(read_refer(tree, folder="refcocog", by="umd", split="val").refs, refs[0]["ref_id"])
+
+    assert ref.problem is not None
+    assert ref.problem.reason == "annotation missing"
+    refs[0]["no_target"] = True
+    (folder / "refs(umd).p").write_bytes(pickle.dumps(refs, protocol=2))
+    assert by_id(read_refer(tree, folder="refcocog", by="umd", split="val").refs, refs[0]["ref_id"]).problem is None
+
+
+def test_no_object_beside_an_object_is_a_contradiction(tree: Path) -> None:
+    change(tree, "grefs(unc).json", lambda refs: refs[1].update(ann_id=[*refs[1]["ann_id"], -1]))
+
+    problem = by_id(read_refer(tree, folder="grefcoco", by="unc", split="val").refs, 1).problem
+
+    assert problem is not None
+    assert problem.reason == "contradiction"
+
+
+def test_two_pictures_of_one_id_in_the_objects_file(tree: Path) -> None:
+    def edit(content: Any) -> None:
+        content["images"].append(content["images"][0] | {"file_name": "other.jpg"})
+
+    change(tree, "instances.json", edit)
+    with pytest.raises(GensegError, match=r"instances\.json: two pictures have the id"):
+        read_refer(tree, folder="grefcoco", by="unc", split="val")
+
+
+def test_a_file_name_that_leads_out_costs_no_other_picture(tree: Path) -> None:
+    """The picture is found by its number all the same."""
+    expected = read_refer(tree, folder="grefcoco", by="unc", split="val")
+
+    def edit(content: Any) -> None:
+        for place, image in enumerate(content["images"]):
+            image["file_name"] = ("..\\..\\x.jpg", "/x.jpg", "http://x/x.jpg")[place % 3]
+
+    change(tree, "instances.json", edit)
+    assert read_refer(tree, folder="grefcoco", by="unc", split="val").refs == expected.refs

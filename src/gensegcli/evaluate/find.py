@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +13,12 @@ from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.evaluate.data import EvalSet, open_set
 from gensegcli.exports.names import picture_stem
 from gensegcli.prep.inputs import Inputs, read_raw
-from gensegcli.prep.recipe import About, Hub, Recipe, names, resolve
+from gensegcli.prep.recipe import About, Hub, Recipe, Select, names, of_card, resolve
 from gensegcli.prep.store import file_digest
-from gensegcli.sources.hub import hub_files, prepared_on_hub
+from gensegcli.sources.hub import PICTURES, hub_base, hub_files, parquet_files, prepared_on_hub
 from gensegcli.sources.parquet import opened
-from gensegcli.sources.prepared import CARD, COLUMNS, SHARDS, read_card
+from gensegcli.sources.prepared import CARD, COLUMNS, SHARDS, no_such_folder, read_card
+from gensegcli.sources.splits import ALL, choose
 from gensegcli.store import differences
 
 if TYPE_CHECKING:
@@ -55,16 +58,16 @@ def find_set(
             holds another split.
     """
     path = Path(what)
-    if (path / CARD).is_file() or (path / SHARDS).is_dir():
+    if os.path.isfile(path / CARD) or os.path.isdir(path / SHARDS):  # noqa: PTH112, PTH113 -- as below
         return _of_split(open_set(path), split, every_sentence=every_sentence)
     if what.endswith(".toml") or what in names():
         return _of_recipe(what, split, every_sentence=every_sentence, root=root, prepare=prepare)
-    if path.is_file() or path.is_dir():
-        return _of_files(path, prepare)
+    if os.path.exists(path):  # noqa: PTH110 -- also false for names that no file can have
+        return _of_files(path, prepare, split, every_sentence=every_sentence)
     if _HUB_ID.fullmatch(what) and not path.parent.is_dir():
         return _of_hub(what, split, every_sentence=every_sentence, root=root, prepare=prepare)
     if path.suffix or len(path.parts) > 1:
-        raise GensegError(f"{what}: no such file or folder", code=ExitCode.NOT_FOUND)
+        raise no_such_folder(path)
     raise unknown_name("data set", what, names(), hint="a folder, a Parquet file or a hub id is taken too")
 
 
@@ -94,7 +97,7 @@ def _of_recipe(name: str, split: str | None, *, every_sentence: bool, root: Path
     if not (out / CARD).is_file():
         _prepare(recipe, Inputs(root), out, prepare)
     data = open_set(out)
-    found = Recipe.model_validate(read_card(out)["recipe"])
+    found = of_card(read_card(out), out / CARD)
     changed = [] if found.digest == recipe.digest else list(differences(found.identity(), recipe.identity()))
     return data.noted(f"{out} was prepared otherwise than the recipe says: {'; '.join(changed[:3])}" if changed else "")
 
@@ -120,24 +123,63 @@ def prep_command(recipe: Recipe) -> str:
 # ---------------------------------------------------------------- Parquet that no recipe knows
 
 
-def _of_files(path: Path, prepare: Prepare, *, name: str | None = None) -> EvalSet:
+def _of_files(
+    path: Path, prepare: Prepare, split: str | None, *, every_sentence: bool, name: str | None = None
+) -> EvalSet:
     """Samples in Parquet files: as they are if they have our columns, else prepared from a form that is known."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
-    if not files or files[0].suffix != ".parquet":
+    files = [str(file) for file in parquet_files(path)]
+    if not files:
         raise GensegError(
             f"{path}: no prepared set and no Parquet file",
             hint="`genseg prep` makes prepared sets from raw data, `genseg prep ls` lists those it knows",
             code=ExitCode.NOT_FOUND,
         )
-    if _columns(str(files[0])) >= COLUMNS.keys():
-        return open_set(path)
-    title = name or path.stem
-    contents = digest([file_digest(file) for file in files])
-    recipe = _recipe(title, "all", _form(str(files[0])))
-    out = PREPARED / f"{recipe.name}-{contents}"
+    if _columns(files[0]) >= COLUMNS.keys():
+        return _of_shards(open_set(path), split, every_sentence=every_sentence)
+    base = path if path.is_dir() else path.parent
+    chosen = choose(files, split, base=str(base), name=str(path)).files
+    recipe = _recipe(name or path.stem, split or ALL, _form(chosen[0]), every_sentence=every_sentence)
+    contents = digest([file_digest(Path(file)) for file in chosen])
+    parts = (recipe.name, split or "", "sentences" if every_sentence else "", contents)
+    out = PREPARED / "-".join(part for part in parts if part)
     if not (out / CARD).is_file():
         _prepare(recipe, Inputs(path, files=path), out, prepare)
     return open_set(out)
+
+
+def _of_shards(data: EvalSet, split: str | None, *, every_sentence: bool) -> EvalSet:
+    """Prepared samples without a card: each row says its split."""
+    if every_sentence:
+        raise GensegError(
+            f"{data.path}: these samples are prepared, and sentences cannot be added",
+            hint="leave --every-sentence away",
+        )
+    told = {shard: _told_splits(shard) for shard in data.shards}
+    there = sorted(frozenset().union(*told.values()))
+    if split is None and len(there) > 1:
+        raise GensegError(
+            f"{data.path}: holds several splits: {', '.join(there)}", hint="name one of them with --split"
+        )
+    if split is None or there == [split]:
+        return data
+    mixed = [shard for shard, splits in told.items() if split in splits and splits != {split}]
+    if mixed:
+        raise GensegError(f"{mixed[0]}: holds samples of {split} and of other splits")
+    shards = tuple(shard for shard, splits in told.items() if splits == {split})
+    if not shards:
+        raise GensegError(
+            f"{data.path}: holds {', '.join(there) or 'samples of no split'}, not {split}",
+            hint="leave --split away" if len(there) < 2 else "name one of them with --split",
+            code=ExitCode.NOT_FOUND,
+        )
+    contents = digest([file_digest(shard) for shard in shards])
+    return replace(data, name=f"{data.name}-{split}", shards=shards, digest=contents)
+
+
+def _told_splits(shard: Path) -> frozenset[str]:
+    with opened(str(shard)) as parquet:
+        rows = parquet.read(columns=["provenance.split"]).column("provenance").to_pylist()
+    return frozenset(row["split"] for row in rows if row and isinstance(row["split"], str))
 
 
 def _of_hub(name: str, split: str | None, *, every_sentence: bool, root: Path, prepare: Prepare) -> EvalSet:
@@ -146,12 +188,14 @@ def _of_hub(name: str, split: str | None, *, every_sentence: bool, root: Path, p
         return _of_recipe(known, split, every_sentence=every_sentence, root=root, prepare=prepare)
     here = root / "hub" / name.replace("/", "__")
     if here.is_dir():
-        return _of_files(here, prepare, name=name)
+        return _of_files(here, prepare, split, every_sentence=every_sentence, name=name)
     ours = prepared_on_hub(name)
     if ours is not None:
         return _of_split(open_set(ours), split, every_sentence=every_sentence)
-    recipe = _recipe(name, split or "all", _form(hub_files(name, [here])[0]))
-    out = PREPARED / f"{recipe.name}-{recipe.split}"
+    files = hub_files(name, [here])
+    first = choose(files, split, base=hub_base(files[0]), name=name).files[0]
+    recipe = _recipe(name, split or ALL, _form(first), every_sentence=every_sentence)
+    out = PREPARED / f"{recipe.name}-{recipe.split}{'-sentences' if every_sentence else ''}"
     if not (out / CARD).is_file():
         _prepare(recipe, Inputs(root), out, prepare)
     return open_set(out)
@@ -161,12 +205,13 @@ def _hub_id(recipe: str) -> str | None:
     return getattr(resolve(recipe).source, "id", None)
 
 
-def _recipe(name: str, split: str, form: str) -> Recipe:
+def _recipe(name: str, split: str, form: str, *, every_sentence: bool) -> Recipe:
     return Recipe(
         name=picture_stem(name.replace("/", "-") + ".parquet"),
         split=split,
         purpose="eval",
         source=Hub(kind="hub", id=name, form=form),
+        select=Select(per="sentence" if every_sentence else "ref"),
         about=About(title=name, description=f"Parquet rows of {name}.", licence="see where it comes from"),
     )
 
@@ -183,11 +228,12 @@ def _form(file: str) -> str:
         GensegError: no form has these columns.
     """
     found = _columns(file)
-    if found >= {"image", "text", "mask"}:
+    pictures = found & set(PICTURES)
+    if pictures and found >= {"text", "mask"}:
         return "mask-rows"
-    if found >= {"image", "answer", "segmentation"}:
+    if pictures and found >= {"answer", "segmentation"}:
         return "flat-polygon"
-    if found >= {"image", "problem", "solution"}:
+    if pictures and found >= {"problem", "solution"}:
         with opened(file) as parquet:
             first = next(parquet.iter_batches(batch_size=1, columns=["solution"]), None)
         text = str(first["solution"][0]) if first is not None and len(first) else ""

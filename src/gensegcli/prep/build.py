@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gensegcli.prep.recipe import Recipe
-    from gensegcli.sources.raw import MaskSource, RawRef, RawTarget
+    from gensegcli.sources.raw import MaskSource, PictureSource, RawRef, RawTarget
 
     Filter = Callable[[np.ndarray, Sample], Problem | None]
     """From the stored picture (h w 3, RGB) and a sample built on it: why it is not wanted, or None."""
@@ -39,6 +39,8 @@ class Built(NamedTuple):
     samples: list[Sample]
     skips: list[Skip]
     filtered: list[Skip]
+    dropped_parts: int = 0
+    """Polygons without three corners that were left out of otherwise sound masks."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,10 @@ class _Unusable(Exception):  # noqa: N818 -- carries a reason to the one place t
 def build_picture(works: Sequence[Work], recipe: Recipe, wanted: Filter | None = None) -> Built:
     """The samples of one picture. What cannot be built is a value with its reason, and never an exception."""
     built = Built([], [], [])
-    try:
-        frame = _Frame(works[0].ref, recipe)
-    except _Unusable as unusable:
-        built.skips.extend(Skip(work.id, *unusable.problem) for work in works)
-        return built
+    frames = _Frames(recipe)
     for work in works:
         try:
+            frame = frames.of(work.ref)
             sample = frame.sample(work)
         except _Unusable as unusable:
             built.skips.append(Skip(work.id, *unusable.problem))
@@ -80,16 +79,47 @@ def build_picture(works: Sequence[Work], recipe: Recipe, wanted: Filter | None =
             built.samples.append(sample)
         else:
             built.filtered.append(Skip(work.id, *problem))
-    return built
+    return built._replace(dropped_parts=frames.dropped_parts())
+
+
+class _Frames:
+    """The decoded pictures of one key: one, unless rows that call their picture by one name hold several."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._by_source: dict[PictureSource, _Frame | _Unusable] = {}
+        self._by_content: dict[bytes, _Frame] = {}
+
+    def of(self, ref: RawRef) -> _Frame:
+        """The picture of a reference; raises what is wrong with it."""
+        assert ref.picture is not None, "references without a picture are skipped before they become work"
+        if ref.picture not in self._by_source:
+            self._by_source[ref.picture] = self._read(ref)
+        found = self._by_source[ref.picture]
+        if isinstance(found, _Unusable):
+            raise found
+        return found
+
+    def dropped_parts(self) -> int:
+        """Polygons that were left out of masks."""
+        return sum(frame.dropped_parts for frame in self._by_content.values())
+
+    def _read(self, ref: RawRef) -> _Frame | _Unusable:
+        try:
+            data = _read(ref)
+            if data not in self._by_content:
+                self._by_content[data] = _Frame(data, ref, self._recipe)
+            return self._by_content[data]
+        except _Unusable as unusable:
+            return unusable
 
 
 class _Frame:
     """A decoded picture and the masks made for it so far: sentences that mean the same objects share them."""
 
-    def __init__(self, ref: RawRef, recipe: Recipe) -> None:
-        assert ref.picture is not None, "references without a picture are skipped before they become work"
+    def __init__(self, data: bytes, ref: RawRef, recipe: Recipe) -> None:
         self._recipe = recipe
-        data = _read(ref)
+        self.dropped_parts = 0
         pixels, plain = _decode(data, ref)
         self.size = Size(pixels.shape[1], pixels.shape[0])
         self.stored_size = stored_size(self.size, recipe)
@@ -164,6 +194,7 @@ class _Frame:
     def _object(self, mask: MaskSource) -> _Object:
         if mask not in self._objects:
             whole = _cut_mask(mask, self.size)
+            self.dropped_parts += mask.degenerate_parts() if isinstance(mask, CocoMask) else 0
             if whole is None:
                 raise _Unusable(_EMPTY, "the object's mask has no pixel")
             height, width = whole.pixels.shape

@@ -11,9 +11,10 @@ from gensegcli.errors import GensegError
 from gensegcli.geometry.boxes import grid_to_pixel
 from gensegcli.geometry.rle import decode
 from gensegcli.images import read_image
+from gensegcli.prep.recipe import of_card
 from gensegcli.prep.store import Tally, file_digest
 from gensegcli.records import GRID, Sample, Target
-from gensegcli.sources.prepared import SHARDS, read_card, read_shard
+from gensegcli.sources.prepared import CARD, SHARDS, read_card, read_shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -69,6 +70,10 @@ def check(folder: Path, tell: Callable[[int, int], None] = lambda _done, _all: N
             found.note(error.message)
         tell(found.tally.samples, sum(shard["samples"] for shard in card["shards"]))
     _check_counts(card["counts"], found)
+    try:
+        of_card(card, folder / CARD)
+    except GensegError as error:
+        found.note(error.message)
     return found
 
 

@@ -84,15 +84,15 @@ def _hub(recipe: Recipe, inputs: Inputs) -> RawSet:
     )
 
 
-def _own(_recipe: Recipe, inputs: Inputs) -> RawSet:
+def _own(recipe: Recipe, inputs: Inputs) -> RawSet:
     given = {"--annotations": inputs.annotations, "--images": inputs.images, "--expressions": inputs.expressions}
     missing = [option for option, value in given.items() if value is None]
     if missing or inputs.annotations is None or inputs.images is None or inputs.expressions is None:
         raise GensegError(
-            f"one's own data needs {', '.join(missing)}",
+            f"your own data needs {', '.join(missing)}",
             hint="genseg prep coco --annotations A.json --images DIR --expressions E.jsonl; see docs/data.md",
         )
-    return read_own(inputs.annotations, inputs.images, inputs.expressions)
+    return read_own(inputs.annotations, inputs.images, inputs.expressions, split=recipe.split)
 
 
 def _scenes(recipe: Recipe, _inputs: Inputs) -> RawSet:

@@ -6,7 +6,7 @@ author are as it says. What comes out of that is stored with the prepared set, t
 
 from __future__ import annotations
 
-import tomllib
+import os
 from copy import deepcopy
 from importlib.resources import files
 from pathlib import Path
@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gensegcli.config import digest
-from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.errors import ExitCode, GensegError, suggestion, unknown_name
+from gensegcli.files.text import excerpt, invalid, parse_setting, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Seed = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
+"""Whole numbers that every JSON reader reads exactly."""
 
 
 # ---------------------------------------------------------------- where the raw data comes from
@@ -70,7 +76,7 @@ class Scenes(_Part):
     """Generated scenes."""
 
     kind: Literal["scenes"]
-    n: int = Field(5000, ge=1, description="how many")
+    n: int = Field(5000, ge=1, le=10_000_000, description="how many")
 
 
 Source = Annotated[Refer | ReasonSeg | Foreground | Hub | Own | Scenes, Field(discriminator="kind")]
@@ -92,11 +98,11 @@ class Select(_Part):
 
     per: Literal["ref", "sentence"] = Field("ref", description="one sample for each reference, or for each sentence")
     sentence: Literal["first", "random"] = Field("first", description="which one, where a reference is one sample")
-    first: int = Field(0, ge=0, description="only that many references, in the set's order; 0: all")
-    count: int = Field(0, ge=0, description="draw exactly that many samples; 0: take all")
+    first: Count = Field(0, description="only that many references, in the set's order; 0: all")
+    count: Count = Field(0, description="draw exactly that many samples; 0: take all")
     shares: Shares | None = Field(None, description="of a draw; without shares it is drawn as it comes")
-    per_picture: int = Field(0, ge=0, description="of a draw: at most that many samples of one picture; 0: no limit")
-    seed: int = Field(0, description="of the draw, of random sentences and of generated scenes")
+    per_picture: Count = Field(0, description="of a draw: at most that many samples of one picture; 0: no limit")
+    seed: Seed = Field(0, description="of the draw, of random sentences and of generated scenes")
 
 
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -115,8 +121,10 @@ class Points(_Part):
     """How many points are mined."""
 
     positives: Literal[1, 2] = Field(2, description="inside each object")
-    negatives: int = Field(2, ge=0, description="in the background of each object's box")
-    margin: float = Field(10, ge=0, description="least distance of the background points to any object, in grid units")
+    negatives: int = Field(2, ge=0, le=100, description="in the background of each object's box")
+    margin: float = Field(
+        10, ge=0, le=1000, description="least distance of the background points to any object, in grid units"
+    )
 
 
 class About(_Part):
@@ -135,9 +143,9 @@ class Published(_Part):
 
     split: str
     by: str = ""
-    refs: int | None = None
-    pictures: int | None = None
-    sentences: int | None = None
+    refs: Count | None = None
+    pictures: Count | None = None
+    sentences: Count | None = None
     note: str = ""
 
 
@@ -147,8 +155,8 @@ class Expected(_Part):
     split: str
     by: str = ""
     purpose: Literal["train", "eval"] | None = None
-    samples: int
-    no_target: int | None = None
+    samples: Count
+    no_target: Count | None = None
 
 
 class Recipe(_Part):
@@ -208,14 +216,25 @@ def read(name: str) -> dict[str, Any]:
         GensegError: no such recipe, or not TOML.
     """
     path = Path(name) if name.endswith(".toml") else recipe_folder() / f"{name}.toml"
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 -- also false for names that no file can have
         if name.endswith(".toml"):
             raise GensegError(f"{path}: no such file", code=ExitCode.NOT_FOUND)
         raise unknown_name("recipe", name, names(), hint="a recipe of your own is named by its path, ending in .toml")
+    return {"name": path.stem, **read_toml(path)}
+
+
+def of_card(card: Mapping[str, Any], place: Path) -> Recipe:
+    """The recipe that a prepared set was made by, as its card has it.
+
+    Raises:
+        GensegError: it is no recipe; `place` is how the error calls the card.
+    """
     try:
-        return {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise GensegError(f"{path}: not TOML ({error})") from error
+        return Recipe.model_validate(card["recipe"])
+    except ValidationError as error:
+        raise invalid(
+            error, f"{place}: recipe", hint="run the same `genseg prep` again, or get the set again"
+        ) from None
 
 
 def resolve(
@@ -244,16 +263,17 @@ def resolve(
     """
     content = read(name)
     variants = content.pop("variant", [])
-    content["split"] = split or content.get("split", "train")
-    content["purpose"] = purpose or content.get("purpose") or _usual_purpose(content["split"])
-    content.setdefault("source", {})
+    content["split"] = _text(name, "split", split or content.get("split", "train"))
+    content["purpose"] = _text(name, "purpose", purpose or content.get("purpose") or _usual_purpose(content["split"]))
+    source = content.setdefault("source", {})
+    if not isinstance(source, dict):
+        raise GensegError(f"recipe {name}: source must be a table, {excerpt(source)} found")
     if by is not None:
-        if "by" not in content["source"]:
+        if "by" not in source:
             raise GensegError(f"{name}: has no choice of splits' authors", hint="leave --by away")
-        content["source"]["by"] = by
-    facts = {"split": content["split"], "purpose": content["purpose"], "by": content["source"].get("by", "")}
-    for variant in variants:
-        when = variant.pop("when")
+        source["by"] = by
+    facts = {"split": content["split"], "purpose": content["purpose"], "by": source.get("by", "")}
+    for when, variant in _variants(name, variants):
         if all(facts[key] == value for key, value in when.items()):
             _merge(content, variant)
     selection = deepcopy((content["source"], content.get("select")))
@@ -261,15 +281,48 @@ def resolve(
         key, equals, value = text.partition("=")
         if not equals:
             raise GensegError(f"--set {text}: expected key=value", hint="for example --set select.seed=1")
-        _put(content, key.strip(), _parsed(value))
+        _put(content, key.strip(), parse_setting(value))
     for key, value in (changes or {}).items():
         _put(content, key, value)
     if limit is not None:
-        part = content.setdefault("select", {})
-        key = "count" if part.get("count") else "first"
-        part[key] = min(limit, part.get(key) or limit)
+        part = _validated(name, content).select
+        key = "count" if part.count else "first"
+        _put(content, f"select.{key}", min(limit, getattr(part, key) or limit))
     if (content["source"], content.get("select")) != selection:
         content["expected"] = []  # another selection gives other numbers
+    return _validated(name, content)
+
+
+_WHEN = ("split", "purpose", "by")
+
+
+def _variants(name: str, found: object) -> Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]:
+    """The conditions and the content of each `[[variant]]`."""
+    if not isinstance(found, list):
+        raise GensegError(
+            f"recipe {name}: variant must be a list of tables, {excerpt(found)} found", hint="[[variant]]"
+        )
+    for place, variant in enumerate(found):
+        where = f"recipe {name}: variant number {place}"
+        when = variant.get("when") if isinstance(variant, dict) else None
+        if not isinstance(when, dict) or not when:
+            raise GensegError(
+                f"{where}: a table `when` is missing", hint='for example when = { purpose = "train" }: when it counts'
+            )
+        for key, value in when.items():
+            if key not in _WHEN:
+                raise GensegError(f"{where}: when.{key}: no such condition", hint=suggestion(key, _WHEN))
+            _text(name, f"variant number {place}: when.{key}", value)
+        yield when, {key: value for key, value in variant.items() if key != "when"}
+
+
+def _text(name: str, key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise GensegError(f"recipe {name}: {key} must be a text, {excerpt(value)} found")
+    return value
+
+
+def _validated(name: str, content: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -295,13 +348,6 @@ def _put(content: dict[str, Any], dotted: str, value: Any) -> None:
         if not isinstance(content, dict):
             raise GensegError(f"--set {dotted}: {parent} has no parts")
     content[last] = value
-
-
-def _parsed(value: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return value
 
 
 def _invalid(name: str, error: ValidationError) -> GensegError:

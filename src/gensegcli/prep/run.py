@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +15,7 @@ import orjson
 from gensegcli import __version__
 from gensegcli.atomic import replacing, saving
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.files.text import read_json_object
 from gensegcli.prep.card import write_readme
 from gensegcli.prep.select import Draw, Skip, Work, by_picture, candidates, shortage
 from gensegcli.prep.show import write_gallery
@@ -90,8 +92,11 @@ def prepare(
             samples were skipped (raised last, when everything usable is written).
     """
     works, skips = candidates(raw.refs, recipe)
+    if not works:
+        raise _nothing_left(skips, ())
     rounds = _Rounds(works, recipe)
     shard_folder = out / SHARDS
+    new = not out.exists()
     with saving(out, hint="choose another folder with --out"):
         shard_folder.mkdir(parents=True, exist_ok=True)
     with locked(out):
@@ -122,16 +127,43 @@ def prepare(
         # Of the split for what is known from the annotations, of the samples tried for what building brought to light.
         share = max(_share(len(skips), len(skips) + len(works)), _share(len(unbuilt), rounds.planned))
         skips += unbuilt
-        report = _finish(out, recipe, raw, identity, ordered, skips, filtered, share, built_now)
+        empty = not _samples(accounts)
+        if empty:
+            _clear(out)
+        else:
+            report = _finish(out, recipe, raw, identity, ordered, skips, filtered, share, built_now)
+    if empty:
+        if new:
+            shutil.rmtree(out)
+        raise _nothing_left(skips, filtered)
     if share > max_skipped:
-        reasons = ", ".join(f"{reason} {number}" for reason, number in Counter(s.reason for s in skips).most_common())
         raise GensegError(
-            f"{len(skips)} samples could not be used ({share:.1%}, more than {max_skipped:.1%}): {reasons}",
+            f"{_samples_of(skips)} could not be used ({share:.1%}, more than {max_skipped:.1%}): {_reasons(skips)}",
             hint=f"{out / SKIPPED} lists them; what could be used is written. --max-skipped allows more; once the raw "
             "files are mended, --restart builds all of it anew",
             code=ExitCode.SOME_FAILED,
         )
     return report
+
+
+def _nothing_left(skips: Sequence[Skip], filtered: Sequence[Skip]) -> GensegError:
+    """The error for a set without samples, which is none: nothing of it is kept."""
+    if not skips and not filtered:
+        return GensegError("the raw data holds no references", code=ExitCode.NOT_FOUND)
+    first = skips[0] if skips else filtered[0]
+    return GensegError(
+        f"not one sample could be made, of {_samples_of([*skips, *filtered])}: {_reasons([*skips, *filtered])}",
+        hint=f"the first, {first.id}: {first.detail}",
+        code=ExitCode.SOME_FAILED,
+    )
+
+
+def _samples_of(skips: Sequence[Skip]) -> str:
+    return f"{len(skips):,} sample{'s' if len(skips) != 1 else ''}"
+
+
+def _reasons(skips: Iterable[Skip]) -> str:
+    return ", ".join(f"{reason} {number}" for reason, number in Counter(s.reason for s in skips).most_common())
 
 
 def _share(part: int, whole: int) -> float:
@@ -251,7 +283,7 @@ def _check_identity(out: Path, identity: Mapping[str, Any]) -> None:
     if not path.exists():
         write_json(path, identity)
         return
-    found = orjson.loads(path.read_bytes())
+    found = read_json_object(path, hint="--restart makes the set anew")
     wanted = orjson.loads(orjson.dumps(identity))
     changed = sorted(differences(found, wanted))
     if changed:
@@ -317,7 +349,7 @@ def _finish(
         **{key: value for key, value in identity.items() if key != "recipe"},
         "counts": {**tally.counts(), "bytes": tally.bytes},
         "raw": {"split": raw.counts._asdict(), "splits": {name: c._asdict() for name, c in sorted(raw.splits.items())}},
-        "notes": list(raw.notes),
+        "notes": [*raw.notes, *_dropped(tally)],
         "skipped": dict(sorted(Counter(skip.reason for skip in skips).items())),
         "filtered": dict(sorted(Counter(skip.reason for skip in filtered).items())),
         "shards": shards,
@@ -327,6 +359,11 @@ def _finish(
     write_readme(out, recipe, card, gallery)
     write_json(out / CARD, card)
     return Report(out, tally, tuple(skips), len(filtered), share, built_now, card)
+
+
+def _dropped(tally: Tally) -> list[str]:
+    number = tally.dropped_parts
+    return [f"polygons without three corners, left out of masks that have others: {number:,}"] if number else []
 
 
 def _write_lines(path: Path, skips: Sequence[Skip]) -> None:

@@ -37,6 +37,9 @@ GROUP_BYTES = 64 << 20
 _ACCOUNT = b"genseg"
 
 
+_SUMMED = ("samples", "no_target", "single", "multi", "pictures", "objects", "bytes", "dropped_parts")
+
+
 @dataclass
 class Tally:
     """What a shard, or a whole set, holds."""
@@ -50,6 +53,8 @@ class Tally:
     negatives: dict[str, int] = field(default_factory=dict)
     """Number of background points → number of objects that have so many."""
     bytes: int = 0
+    dropped_parts: int = 0
+    """Polygons without three corners that were left out of otherwise sound masks."""
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Count the samples of one more picture."""
@@ -80,7 +85,7 @@ class Tally:
         """The sum of several."""
         whole = cls()
         for part in parts:
-            for name in ("samples", "no_target", "single", "multi", "pictures", "objects", "bytes"):
+            for name in _SUMMED:
                 setattr(whole, name, getattr(whole, name) + getattr(part, name))
             for key, number in part.negatives.items():
                 whole.negatives[key] = whole.negatives.get(key, 0) + number
@@ -117,6 +122,7 @@ def write_shard(path: Path, plan: str, pictures: Iterable[Built]) -> Account:
             skips += built.skips
             filtered += built.filtered
             tally.add(built.samples)
+            tally.dropped_parts += built.dropped_parts
             for sample in built.samples:
                 # A picture's samples stay in one group unless they alone would fill the memory.
                 if size + len(sample.image) > GROUP_BYTES and group:
@@ -174,21 +180,24 @@ def _packed(account: Account) -> bytes:
 
 
 def read_account(path: Path) -> Account | None:
-    """The account of a shard, None if there is no such shard or it is not one of ours."""
+    """The account of a shard, None if there is no such shard or it is not one of ours: it is then built anew."""
     try:
         with pq.ParquetFile(path) as parquet:
             stored = (parquet.metadata.metadata or {}).get(_ACCOUNT)
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):
         return None
     if stored is None:
         return None
-    value = orjson.loads(stored)
-    return Account(
-        value["plan"],
-        Tally(**value["tally"]),
-        tuple(Skip(*skip) for skip in value["skips"]),
-        tuple(Skip(*skip) for skip in value["filtered"]),
-    )
+    try:
+        value = orjson.loads(stored)
+        return Account(
+            value["plan"],
+            Tally(**value["tally"]),
+            tuple(Skip(*skip) for skip in value["skips"]),
+            tuple(Skip(*skip) for skip in value["filtered"]),
+        )
+    except (ValueError, KeyError, TypeError):  # damaged, or of another version
+        return None
 
 
 def file_digest(path: Path) -> str:

@@ -13,16 +13,21 @@ import orjson
 
 from gensegcli.checkpoints import offline
 from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.files.text import json_type, parse_json
 from gensegcli.records import GRID, GridBox, GridPoint, Size
 from gensegcli.sources.coco import CocoMask
-from gensegcli.sources.parquet import HUB, Cell, ParquetMask, ParquetPicture, rows
+from gensegcli.sources.ids import as_length, as_number, coco_number
+from gensegcli.sources.parquet import HUB, Cell, ParquetMask, ParquetPicture, opened, rows
 from gensegcli.sources.prepared import CARD, SHARDS
-from gensegcli.sources.raw import Counts, Problem, RawRef, RawSet, RawTarget, Sentence, coco_image_id
+from gensegcli.sources.raw import Counts, Problem, RawRef, RawSet, RawTarget, Sentence
+from gensegcli.sources.splits import COLUMN, Choice, choose, same
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-HEAVY = ("image", "mask")
+PICTURES = ("image", "images")
+"""Columns that may hold the picture: itself, or a list of one."""
+HEAVY = (*PICTURES, "mask")
 """Columns that are fetched only when their row is built."""
 
 Row = dict[str, Any]
@@ -34,12 +39,14 @@ Form = Callable[[Row, Cell, Size], RawRef]
 
 def _solution_json(row: Row, _cell: Cell, frame: Size) -> RawRef:
     """`solution`: a JSON list of {bbox_2d, point_2d} in pixels of the stored picture. An empty list: nothing matches."""
-    answers = orjson.loads(row["solution"])
+    answers = parse_json(row["solution"], "solution", unique=True)
+    if not isinstance(answers, list):  # an empty object is no list that says "nothing"
+        raise TypeError(f"solution: a list of objects expected, {json_type(answers)} found")
     targets = tuple(
         _boxed(answer["bbox_2d"], [answer[key] for key in ("point_2d", "point_1", "point_2") if key in answer], frame)
         for answer in answers
     )
-    return _from_problem(row, targets)
+    return _from_problem(row, targets, frame)
 
 
 _BOX = re.compile(r"<box>\s*\(([^()]*)\)\s*,\s*\(([^()]*)\)\s*</box>")
@@ -50,11 +57,12 @@ _PAIR = re.compile(r"\(([^()]*)\)")
 def _solution_tags(row: Row, _cell: Cell, frame: Size) -> RawRef:
     """`solution`: `<box>(x1,y1),(x2,y2)</box><points>(x,y),(x,y)</points>` in pixels of the stored picture."""
     text = row["solution"]
-    box, points = _BOX.search(text), _POINTS.search(text)
-    if box is None or points is None:
-        raise ValueError(f"no <box> or no <points> in {text[:80]!r}")
-    pairs = [_numbers(pair) for pair in _PAIR.findall(points[1])]
-    return _from_problem(row, (_boxed([*_numbers(box[1]), *_numbers(box[2])], pairs, frame),))
+    boxes, points = _BOX.findall(text), _POINTS.findall(text)
+    if len(boxes) != 1 or len(points) != 1:
+        raise ValueError(f"one <box> and one <points> expected, {len(boxes)} and {len(points)} in {text[:80]!r}")
+    corners = [number for corner in boxes[0] for number in _numbers(corner)]
+    pairs = [_numbers(pair) for pair in _PAIR.findall(points[0])]
+    return _from_problem(row, (_boxed(corners, pairs, frame),), frame)
 
 
 def _numbers(text: str) -> list[float]:
@@ -82,19 +90,19 @@ def _solution_labels(row: Row, _cell: Cell, frame: Size) -> RawRef:
         ]
         marked = {wanted: [point for point, label in within if bool(label) == wanted] for wanted in (True, False)}
         targets.append(_boxed(box, marked[True], frame, negatives=marked[False]))
-    return _from_problem(row, tuple(targets))
+    return _from_problem(row, tuple(targets), frame)
 
 
-def _from_problem(row: Row, targets: tuple[RawTarget, ...]) -> RawRef:
-    height, width = row.get("img_height"), row.get("img_width")
-    original = Size(int(width), int(height)) if height and width else None
+def _from_problem(row: Row, targets: tuple[RawTarget, ...], frame: Size) -> RawRef:
+    width, height = as_length(row.get("img_width")), as_length(row.get("img_height"))
     provenance = {"think": row["thinking"]} if isinstance(row.get("thinking"), str) else {}
     return RawRef(
         str(row.get("id", "")),
         None,
         (Sentence(row["problem"]),),
         targets,
-        original_size=original,
+        annotated_size=frame,  # a picture of another size is a mismatch: its solution is in other pixels
+        original_size=Size(width, height) if width and height else None,
         provenance=provenance,
     )
 
@@ -118,27 +126,21 @@ def _boxed(
 
 def _mask_rows(row: Row, cell: Cell, _frame: Size) -> RawRef:
     """image, text, mask (rows of booleans), image_id, ann_id: one row a reference."""
-    image_id = _image_id(row.get("image_id"))
+    image_id = coco_number(row.get("image_id"))
     ann_id = row.get("ann_id")
     text = row["text"]
     return RawRef(
         id=str(ann_id if ann_id is not None else image_id),
         picture=ParquetPicture(f"{cell.file}:{row['image_id']}", cell) if row.get("image_id") is not None else None,
         sentences=tuple(Sentence(part) for part in (text if isinstance(text, list) else [text])),
-        targets=(RawTarget(ParquetMask(cell), ann_id=int(str(ann_id)) if str(ann_id).isdecimal() else None),),
+        targets=(RawTarget(ParquetMask(cell), ann_id=as_number(ann_id)),),
         provenance={"image_id": image_id} if image_id is not None else {},
     )
 
 
-def _image_id(value: object) -> int | None:
-    """COCO's number, where the column holds one: as a number, as text, or as a file name."""
-    text = str(value)
-    return int(text) if text.isdecimal() else coco_image_id(text)
-
-
 def _flat_polygon(row: Row, _cell: Cell, _frame: Size) -> RawRef:
     """image, answer (all sentences), segmentation (one flat polygon), file_name."""
-    image_id = coco_image_id(row.get("file_name") or "")
+    image_id = coco_number(row.get("file_name"))
     return RawRef(
         id=str(row.get("question_id", "")),
         picture=None,
@@ -176,23 +178,27 @@ def read_hub(
         root: folder of raw data; `<root>/hub/<owner>__<name>` and `<root>/<name>` are looked at before the hub is.
         name: the set's name on the hub.
         form: a key of `FORMS`.
-        split: the files are those whose names contain it, or all if there are no others.
+        split: the files are those that are of it (`splits.choose`); `all`: the set has one split.
         frame: width and height of the pictures in whose pixels solutions are given.
         files: a Parquet file or a folder of them; nothing else is looked at.
 
     Raises:
-        GensegError: unknown form, no files, offline and no files on this machine.
+        GensegError: unknown form, no files, none of that split, no pictures in them; offline and no files on this
+            machine.
     """
     if form not in FORMS:
         raise unknown_name("form of a hub set", form, FORMS)
     places = [files] if files else [root / "hub" / name.replace("/", "__"), root / name.rpartition("/")[2]]
-    here = [path for place in places for path in _parquet_files(place)]
-    if files and not here:
-        raise GensegError(f"{files}: no Parquet file, and no folder of them", code=ExitCode.NOT_FOUND)
-    chosen = _of_split([str(path) for path in here] or hub_files(name, places), split)
+    chosen, of_rows = _files(name, places, split, given=files is not None)
     dataset, read = name.rpartition("/")[2], FORMS[form]
-    found = enumerate(rows(chosen, HEAVY))
-    refs = [_ref(row, cell, f"{number:06d}", read, Size(*frame), dataset) for number, (cell, row) in found]
+    columns = {file: picture_column(file) for file in chosen}
+    found = enumerate(
+        (cell, row) for cell, row in rows(chosen, HEAVY) if of_rows is None or same(str(row[COLUMN])) == of_rows
+    )
+    refs = [
+        _ref(row, cell, f"{number:06d}", read, Size(*frame), dataset, columns[cell.file])
+        for number, (cell, row) in found
+    ]
     counts = Counts.of(refs, len({ref.picture.key for ref in refs if ref.picture}))
     remote = [file for file in chosen if file.startswith(HUB)]
     local = tuple(Path(file) for file in chosen if file not in remote)
@@ -200,30 +206,88 @@ def read_hub(
     return RawSet(refs, counts, local, {split: counts}, revisions=revisions)
 
 
-def _ref(row: Row, cell: Cell, number: str, read: Form, frame: Size, dataset: str) -> RawRef:
+def _files(name: str, places: Sequence[Path], split: str, *, given: bool) -> Choice:
+    """The files of a split: those of the first place that has some, else the hub's."""
+    for place in places:
+        here = [str(path) for path in parquet_files(place)]
+        if here:
+            base = place if place.is_dir() else place.parent
+            return choose(here, split, base=str(base), name=str(place))
+    if given:
+        raise GensegError(f"{places[0]}: no Parquet file, and no folder of them", code=ExitCode.NOT_FOUND)
+    files = hub_files(name, places)
+    return choose(files, split, base=hub_base(files[0]), name=name)
+
+
+def hub_base(address: str) -> str:
+    """The part of an address of `hub_files` that all files of the set share."""
+    set_, at, rest = address.partition("@")
+    return f"{set_}{at}{rest.partition('/')[0]}"
+
+
+def picture_column(file: str) -> str:
+    """The column of a file that holds the pictures.
+
+    Raises:
+        GensegError: it has none.
+    """
+    with opened(file) as parquet:
+        names = parquet.schema_arrow.names
+    found = next((name for name in PICTURES if name in names), None)
+    if found is None:
+        raise GensegError(f"{file}: no column {' or '.join(PICTURES)}; columns there: {', '.join(names[:8])}")
+    return found
+
+
+def _ref(row: Row, cell: Cell, number: str, read: Form, frame: Size, dataset: str, column: str) -> RawRef:
     """The reference of a row. Its id begins with the row's number, because the sets' own ids repeat."""
     try:
         ref = read(row, cell, frame)
-        if not all(isinstance(sentence.text, str) for sentence in ref.sentences):
-            raise TypeError("an expression that is no text")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        problem = Problem("solution damaged", f"row {number}: {error!r}")
-        ref = RawRef("", None, (Sentence(""),), (), problem=problem)
+        texts = [expression_text(sentence.text) for sentence in ref.sentences]
+        ref = replace(ref, sentences=tuple(map(Sentence, texts)), problem=_contradiction(row, ref))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        ref = _unreadable(f"row {number}: {error!r}")
+    except GensegError as error:
+        ref = _unreadable(f"row {number}: {error.message}")
     name = f"{number}-{ref.id}" if ref.id else number
     picture = ref.picture or ParquetPicture(f"{cell.file}:{cell.group}:{cell.row}", cell)
+    picture = replace(picture, column=column)
     return replace(ref, id=name, picture=picture, provenance={"dataset": dataset, **ref.provenance})
 
 
-def _parquet_files(place: Path) -> list[Path]:
+def _unreadable(what: str) -> RawRef:
+    return RawRef("", None, (Sentence(""),), (), problem=Problem("solution damaged", what))
+
+
+def _contradiction(row: Row, ref: RawRef) -> Problem | None:
+    declared = row.get("no_target")
+    if not isinstance(declared, bool) or declared != bool(ref.targets):
+        return None
+    return Problem("contradiction", f"no_target is {str(declared).lower()}, the row has {len(ref.targets)} objects")
+
+
+_PLACEHOLDER = re.compile(r"<image>|<\|vision_start\|>|<\|image_pad\|>|<\|vision_end\|>")
+
+
+def expression_text(text: object) -> str:
+    """An expression without the token that stands for the picture in questions of EasyR1, verl and TRL.
+
+    >>> expression_text("<image>the red cup")
+    'the red cup'
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError("an expression that is no text")
+    return _PLACEHOLDER.sub("", text)
+
+
+def parquet_files(place: Path) -> list[Path]:
+    """The Parquet files of a folder and of all below it, or the one that is named; empty if there are none."""
     if place.is_file():
         return [place] if place.suffix == ".parquet" else []
     return sorted(place.rglob("*.parquet")) if place.is_dir() else []
-
-
-def _of_split(files: Sequence[str], split: str) -> list[str]:
-    """The files whose names begin with the split, as the hub names them (`train-00000-of-00003.parquet`)."""
-    named = [file for file in files if re.match(rf"{re.escape(split)}(?![A-Za-z0-9])", file.rpartition("/")[2])]
-    return named or list(files)
 
 
 def hub_files(name: str, looked_at: Iterable[Path]) -> list[str]:

@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class ParquetPicture:
-    """A picture in a cell: bytes, or the struct of bytes and path that `datasets` writes."""
+    """A picture in a cell: bytes, or the struct of bytes and path that `datasets` writes, or a list of one of these."""
 
     key: str
     cell: Cell
@@ -51,11 +51,13 @@ class ParquetPicture:
 
     def read(self) -> bytes:
         value = self.cell.value(self.column).as_py()
+        where = f"{self.cell.file}: row {self.cell.row} of group {self.cell.group}"
+        if isinstance(value, list) and len(value) > 1:
+            raise OSError(f"{where} holds {len(value)} pictures, one is expected")
+        value = value[0] if isinstance(value, list) and value else value
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
-            raise FileNotFoundError(
-                f"{self.cell.file}: row {self.cell.row} of group {self.cell.group} holds no picture"
-            )
+            raise FileNotFoundError(f"{where} holds no picture")
         return data
 
 
@@ -108,8 +110,9 @@ def opened(file: str) -> Generator[pq.ParquetFile]:
         else:
             with pq.ParquetFile(Path(file)) as parquet:
                 yield parquet
-    except pa.ArrowInvalid as error:
-        raise GensegError(f"{file}: not a Parquet file ({error})", hint="get it again") from error
+    except pa.ArrowException as error:
+        reason = str(error).partition("\n")[0]
+        raise GensegError(f"{file}: not a Parquet file ({reason})", hint="get it again") from error
     except OSError as error:
         raise GensegError(f"{file}: cannot be read ({error})", code=ExitCode.NOT_FOUND) from error
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.sources.coco import inside
+from gensegcli.sources.coco import find_picture
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,6 +88,6 @@ class CocoPictures:
         for name in (file_name, f"COCO_train2014_{number}", number, f"COCO_val2014_{number}"):
             if name in self._names:
                 return self.folder / name
-            if "/" in name and (path := inside(self.folder, name)).is_file():
+            if ("/" in name or "\\" in name) and (path := find_picture(self.folder, name)) is not None:
                 return path
         return None

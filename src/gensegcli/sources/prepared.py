@@ -6,13 +6,14 @@ decodes a `mask` as it stands. docs/data.md lists the columns.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.files.text import excerpt, json_type, read_json_object
 from gensegcli.geometry.rle import to_coco
 from gensegcli.records import GridBox, GridPoint, Rle, Sample, Size, Target
 from gensegcli.sources.coco import inside
@@ -94,6 +95,17 @@ def to_row(sample: Sample) -> dict[str, Any]:
     }
 
 
+def _sample(row: Mapping[str, Any], path: Path) -> Sample:
+    """The sample of a row of a file that may come from anywhere."""
+    try:
+        return from_row(row)
+    except (KeyError, TypeError, ValueError) as error:
+        raise GensegError(
+            f"{path}: sample {excerpt(row.get('id'))} is not in the form of a prepared set ({error})",
+            hint="docs/data.md lists the columns",
+        ) from None
+
+
 def from_row(row: Mapping[str, Any]) -> Sample:
     """The sample of a row; `from_row(to_row(sample)) == sample` for every sample that `prep` makes."""
     size, original = Size(row["width"], row["height"]), Size(row["original_width"], row["original_height"])
@@ -137,32 +149,61 @@ def read_card(folder: Path) -> dict[str, Any]:
             outside the folder.
     """
     path = folder / CARD
-    try:
-        card = orjson.loads(path.read_bytes())
-    except OSError as error:
+    if not path.is_file():
         unfinished = (folder / SHARDS).is_dir()
         raise GensegError(
             f"{folder}: {'a preparation that did not end' if unfinished else f'no prepared set (no {CARD})'}",
             hint="run the same `genseg prep` again to end it" if unfinished else "make one with `genseg prep`",
             code=ExitCode.NOT_FOUND,
-        ) from error
-    except orjson.JSONDecodeError as error:
-        raise GensegError(f"{path}: not JSON ({error})", hint="run the same `genseg prep` again") from error
+        )
+    hint = "run the same `genseg prep` again, or get the set again"
+    card = read_json_object(path, hint=hint)
     problem = _card_problem(card, folder)
     if problem:
-        raise GensegError(f"{path}: {problem}", hint="run the same `genseg prep` again, or get the set again")
+        raise GensegError(f"{path}: {problem}", hint=hint)
     return card
 
 
-_CARD = {"name": str, "split": str, "recipe": dict, "counts": dict, "shards": list}
+def no_such_folder(path: Path) -> GensegError:
+    """The error for a path that leads nowhere; the nearest name beside it is offered."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        beside = []
+    near = get_close_matches(path.name, beside, n=1, cutoff=0.7)
+    hint = f"did you mean {path.parent / near[0]}?" if near else ""
+    return GensegError(f"{path}: no such file or folder", hint=hint, code=ExitCode.NOT_FOUND)
+
+
+_CARD = {
+    "name": str,
+    "split": str,
+    "purpose": str,
+    "recipe": dict,
+    "counts": dict,
+    "skipped": dict,
+    "shards": list,
+}
 _SHARD = {"file": str, "samples": int, "sha256": str}
+_RECIPE = (("source", "kind"), ("select", "per"))
+"""What of its recipe every reader of a card relies on."""
 
 
-def _card_problem(card: object, folder: Path) -> str:
+def _card_problem(card: Mapping[str, Any], folder: Path) -> str:
     """What is wrong with a card, which may come from anywhere; nothing if nothing is."""
     problem = _form_problem(card, _CARD)
-    if problem or not isinstance(card, dict):
+    if problem:
         return problem
+    for part, key in _RECIPE:
+        problem = _form_problem(card["recipe"].get(part), {key: str})
+        if problem:
+            return f"recipe.{part}: {problem}"
+    for key in ("counts", "skipped"):
+        for name, number in card[key].items():
+            if isinstance(number, bool) or not isinstance(number, int | dict):
+                return f"{key}: {name} must be a number, {excerpt(number)} found"
+    if not isinstance(card["counts"].get("samples"), int):
+        return "counts: samples is missing"
     for place, shard in enumerate(card["shards"]):
         problem = _form_problem(shard, _SHARD)
         if problem:
@@ -173,9 +214,12 @@ def _card_problem(card: object, folder: Path) -> str:
 
 def _form_problem(found: object, form: Mapping[str, type]) -> str:
     if not isinstance(found, dict):
-        return f"an object expected, {type(found).__name__} found"
-    wrong = next((key for key, kind in form.items() if not isinstance(found.get(key), kind)), None)
-    return f"{wrong} must be {form[wrong].__name__}, {found.get(wrong)!r} found" if wrong else ""
+        return f"an object expected, {json_type(found)} found"
+    for key, kind in form.items():
+        value = found.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"{key} must be {json_type(kind())}, {excerpt(value)} found" if key in found else f"no {key}"
+    return ""
 
 
 def read_prepared(folder: Path) -> Iterator[Sample]:
@@ -208,8 +252,8 @@ def read_shard(path: Path, *, ids: Container[str] | None = None, pictures: bool 
             for batch in parquet.iter_batches(batch_size=32, columns=columns):
                 for row in batch.to_pylist():
                     if ids is None or row["id"] in ids:
-                        yield from_row(row if pictures else {**row, "image": {"bytes": b""}})
-    except (OSError, pa.ArrowInvalid) as error:
+                        yield _sample(row if pictures else {**row, "image": {"bytes": b""}}, path)
+    except (OSError, pa.ArrowException) as error:
         raise GensegError(
             f"{path}: cannot be read ({error})", hint="run the same `genseg prep` again", code=ExitCode.NOT_FOUND
         ) from error

@@ -6,15 +6,14 @@ themselves, so that a worker process can do the reading.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from gensegcli.errors import GensegError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
 
@@ -167,18 +166,3 @@ class RawSet:
     """Things about the raw data that a reader of the card should know."""
     revisions: Mapping[str, str] = field(default_factory=dict)
     """The same for what is not on this machine: name on the hub, commit."""
-
-
-_COCO_NAME = re.compile(r"(?:^|_)(\d{12})(?:_\d+)?$")
-
-
-def coco_image_id(name: str) -> int | None:
-    """The COCO picture id in a file name of 2014 or 2017, None for other names.
-
-    >>> coco_image_id("COCO_train2014_000000000785.jpg"), coco_image_id("val2017/000000000785.jpg")
-    (785, 785)
-    >>> coco_image_id("COCO_train2014_000000000785_442619.jpg"), coco_image_id("785_o.jpg")
-    (785, None)
-    """
-    found = _COCO_NAME.search(PurePosixPath(name).stem)
-    return int(found[1]) if found else None

@@ -7,10 +7,12 @@ are joined by annotation id; the picture is found by its id, because the `file_n
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gensegcli.errors import GensegError, unknown_name
-from gensegcli.sources.coco import CocoIndex, join, load_json, read_index
+from gensegcli.files.text import excerpt, json_type, read_json
+from gensegcli.sources.coco import CocoIndex, join, read_index
+from gensegcli.sources.ids import as_number
 from gensegcli.sources.pickles import read_pickle
 from gensegcli.sources.places import COCO_FOLDERS, COCO_HINT, CocoPictures, first_file, first_folder
 from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, Sentence
@@ -18,6 +20,15 @@ from gensegcli.sources.raw import Counts, PictureFile, Problem, RawRef, RawSet, 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+
+class _Source(NamedTuple):
+    """The set that a reference is of."""
+
+    dataset: str
+    says_nothing: bool
+    """Whether a reference without objects means that nothing matches, as in gRefCOCO."""
+
 
 NO_OBJECT = -1
 """gRefCOCO's annotation id of "nothing matches"."""
@@ -48,7 +59,8 @@ def read_refer(root: Path, *, folder: str, by: str, split: str, images: Path | N
     ann_ids = {number for ref in chosen for number in _ann_ids(ref)}
     index = read_index(instances, ann_ids)
     finder = CocoPictures(pictures)
-    refs = [_ref(ref, folder, index, instances, finder) for ref in chosen]
+    source = _Source(folder, says_nothing=refs_file.name.startswith("grefs"))
+    refs = [_ref(ref, source, index, instances, finder) for ref in chosen]
     return RawSet(
         refs,
         _counts(chosen),
@@ -94,48 +106,77 @@ def _by_split(path: Path) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def _read_refs(path: Path) -> list[dict[str, Any]]:
-    """The references of either form, checked for the keys that everything here relies on."""
-    refs = load_json(path) if path.suffix == ".json" else read_pickle(path)
+    """The references of either form, with every key that everything here relies on, of its type."""
+    refs = read_json(path, hint="get the file again") if path.suffix == ".json" else read_pickle(path)
     if not isinstance(refs, list):
-        raise GensegError(f"{path}: a list of references expected, {type(refs).__name__} found")
+        raise GensegError(f"{path}: a list of references expected, {json_type(refs)} found")
+    plain = []
     for place, ref in enumerate(refs):
-        problem = _form_problem(ref)
-        if problem:
-            raise GensegError(f"{path}: reference number {place}: {problem}", hint="see docs/data.md for the form")
-    return refs
+        try:
+            plain.append(_plain(ref))
+        except _FormError as error:
+            raise GensegError(
+                f"{path}: reference number {place}: {error}", hint="see docs/data.md for the form"
+            ) from None
+    return plain
 
 
-_FORM = {"ref_id": int, "image_id": int, "split": str, "sentences": list}
+class _FormError(ValueError):
+    """A reference that is not in its form, and why."""
 
 
-def _form_problem(ref: object) -> str:
+def _plain(ref: object) -> dict[str, Any]:
+    """A reference with numbers that are numbers: ids may be whole floats, and one annotation id stands for a list.
+
+    Raises:
+        _FormError: a key is missing, or of another type.
+    """
     if not isinstance(ref, dict):
-        return f"an object expected, {type(ref).__name__} found"
-    for key, kind in _FORM.items():
-        if not isinstance(ref.get(key), kind):
-            return f"{key} must be {kind.__name__}, {ref.get(key)!r} found"
-    ids = ref.get("ann_id")
-    if not isinstance(ids, int) and not (isinstance(ids, list) and all(isinstance(number, int) for number in ids)):
-        return f"ann_id must be a number or a list of numbers, {ids!r} found"
-    if not all(isinstance(sentence, dict) for sentence in ref["sentences"]):
-        return "sentences must be objects"
-    return ""
+        raise _FormError(f"an object expected, {json_type(ref)} found")
+    split, sentences, declared = (ref.get(key) for key in ("split", "sentences", "no_target"))
+    if not isinstance(split, str):
+        raise _FormError(f"split must be a text, {excerpt(split)} found")
+    if not isinstance(sentences, list) or not all(isinstance(sentence, dict) for sentence in sentences):
+        raise _FormError(f"sentences must be a list of objects, {excerpt(sentences)} found")
+    if not isinstance(declared, bool | None) and declared not in (0, 1):
+        raise _FormError(f"no_target must be true or false, {excerpt(declared)} found")
+    found = ref.get("ann_id")
+    return {
+        "ref_id": _number(ref, "ref_id"),
+        "image_id": _number(ref, "image_id"),
+        "split": split,
+        "sentences": sentences,
+        "ann_id": [_ann_id(value) for value in (found if isinstance(found, list | tuple) else [found])],
+        "no_target": declared if declared is None else bool(declared),
+    }
+
+
+def _number(ref: Mapping[str, Any], key: str) -> int:
+    number = as_number(ref.get(key))
+    if number is None:
+        raise _FormError(f"{key} must be a whole number of at most 63 bits, {excerpt(ref.get(key))} found")
+    return number
+
+
+def _ann_id(value: object) -> int:
+    number = as_number(value)
+    if number is None:
+        raise _FormError(f"ann_id must be a number or a list of numbers, {excerpt(value)} found")
+    return number
 
 
 def _ann_ids(ref: Mapping[str, Any]) -> tuple[int, ...]:
-    """The annotation ids of a reference, each once; none if nothing matches. A scalar is a list of one."""
-    found = ref["ann_id"]
-    return tuple(
-        dict.fromkeys(number for number in (found if isinstance(found, list) else [found]) if number != NO_OBJECT)
-    )
+    """The annotation ids of a reference, each once; none if nothing matches."""
+    return tuple(dict.fromkeys(number for number in ref["ann_id"] if number != NO_OBJECT))
 
 
-def _ref(ref: Mapping[str, Any], dataset: str, index: CocoIndex, instances: Path, finder: CocoPictures) -> RawRef:
+def _ref(ref: Mapping[str, Any], source: _Source, index: CocoIndex, instances: Path, finder: CocoPictures) -> RawRef:
     image_id, ann_ids = ref["image_id"], _ann_ids(ref)
     known = index.pictures.get(image_id)
     targets = join(index, instances, image_id, ann_ids)
     path = finder.find(image_id, known.file_name if known else "")
-    problem = targets if isinstance(targets, Problem) else _problem(ref, ann_ids, path, finder)
+    missing = None if path else Problem("picture missing", f"picture {image_id} is not in {finder.folder}")
+    found = (targets, _contradiction(ref, source), known.problem if known else None, missing)
     return RawRef(
         id=str(ref["ref_id"]),
         picture=PictureFile(path) if path else None,
@@ -143,31 +184,30 @@ def _ref(ref: Mapping[str, Any], dataset: str, index: CocoIndex, instances: Path
         targets=() if isinstance(targets, Problem) else targets,
         annotated_size=known.size if known else None,
         provenance={
-            "dataset": dataset,
+            "dataset": source.dataset,
             "ref_id": ref["ref_id"],
             "image_id": image_id,
             **({"file_name": path.name} if path else {}),
         },
-        problem=problem,
+        problem=next((value for value in found if isinstance(value, Problem)), None),
     )
 
 
-def _problem(
-    ref: Mapping[str, Any], ann_ids: tuple[int, ...], path: Path | None, finder: CocoPictures
-) -> Problem | None:
-    # A reference without objects is "nothing matches" only where the set can say so: its annotation id is then -1.
-    declared = ref.get("no_target")
-    if declared is not None and bool(declared) == bool(ann_ids):
-        return Problem("contradiction", f"no_target is {declared}, annotation ids are {list(ann_ids)}")
-    if path is None:
-        return Problem("picture missing", f"picture {ref['image_id']} is not in {finder.folder}")
+def _contradiction(ref: Mapping[str, Any], source: _Source) -> Problem | None:
+    """What is wrong with what a reference says about there being objects."""
+    declared, told, objects = ref["no_target"], ref["ann_id"], _ann_ids(ref)
+    if (NO_OBJECT in told and objects) or (declared is not None and declared == bool(objects)):
+        return Problem("contradiction", f"no_target is {declared}, annotation ids are {told}")
+    # Only gRefCOCO says "nothing matches". Elsewhere a reference without objects has lost them.
+    if not objects and declared is None and not source.says_nothing:
+        return Problem("annotation missing", f"annotation ids are {told}, in a set where every reference has an object")
     return None
 
 
 def _sentence(sentence: Mapping[str, Any]) -> Sentence:
     """`sent` is the cleaned spelling that the field trains and tests on, `raw` what a person typed."""
     text, number = sentence.get("sent", sentence.get("raw", "")), sentence.get("sent_id")
-    return Sentence(text if isinstance(text, str) else "", number if isinstance(number, int) else None)
+    return Sentence(text if isinstance(text, str) else "", as_number(number))
 
 
 def _counts(refs: Sequence[Mapping[str, Any]]) -> Counts:
