@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,3 +188,90 @@ def test_files_that_are_no_samples(find: Callable[..., EvalSet], tmp_path: Path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(GensegError, match="no prepared set and no Parquet file"):
         find(tmp_path / "empty")
+
+
+# ---------------------------------------------------------------- options that select
+
+
+def _copies(folder: Path, **rows: int) -> Path:
+    """Files of so many rows, each row's expression beginning with the file's name."""
+    rng = np.random.default_rng(1)
+    folder.mkdir(parents=True)
+    for name, number in rows.items():
+        content = []
+        for place in range(number):
+            png = cv2.imencode(".png", rng.integers(0, 255, (40, 60, 3), np.uint8))[1].tobytes()
+            mask = np.zeros((40, 60), bool)
+            mask[5:20, 10 : 40 + place] = True
+            content.append(
+                {"image": {"bytes": png, "path": None}, "text": [f"{name} {place}", f"{name} {place} again"]}
+            )
+            content[-1] |= {"mask": mask.tolist(), "image_id": f"p{place}", "ann_id": str(place)}
+        pq.write_table(pa.Table.from_pylist(content), folder / f"{name}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("named", ["hub id", "folder"])
+def test_a_split_of_a_copy_is_that_split(find: Callable[..., EvalSet], tmp_path: Path, named: str) -> None:
+    folder = _copies(tmp_path / "raw" / "hub" / "some__refs", train=3, test=2)
+    what = "some/refs" if named == "hub id" else folder
+    assert [sample.query for sample in find(what, split="test").samples()] == ["test 0", "test 1"]
+    assert len(find(what, split="train").index()) == 3
+    with pytest.raises(GensegError, match="nothing of split 'nosuch'; splits there: test, train"):
+        find(what, split="nosuch")
+    with pytest.raises(GensegError, match="holds several splits: test, train") as caught:
+        find(what)
+    assert "--split" in caught.value.hint
+    with pytest.raises(GensegError, match="nothing of split 'test'; splits there: train"):
+        find(folder / "train-00000-of-00001.parquet", split="test")
+
+
+def test_every_sentence_of_a_copy(find: Callable[..., EvalSet], tmp_path: Path) -> None:
+    folder = _copies(tmp_path / "copies", test=2)
+    assert len(find(folder).index()) == 2
+    every = find(folder, every_sentence=True)
+    assert [sample.query for sample in every.samples()] == ["test 0", "test 0 again", "test 1", "test 1 again"]
+    assert len(find(folder).index()) == 2
+
+
+def test_prepared_shards_without_a_card_know_their_split(
+    find: Callable[..., EvalSet], scenes: Path, tmp_path: Path
+) -> None:
+    loose = tmp_path / "loose"
+    shutil.copytree(scenes / "data", loose)
+    assert len(find(loose, split="val").index()) == 12
+    with pytest.raises(GensegError, match="holds val, not test"):
+        find(loose, split="test")
+    with pytest.raises(GensegError, match="sentences cannot be added"):
+        find(loose, every_sentence=True)
+    table = pq.read_table(loose / "val-00000.parquet")
+    rows = table.to_pylist()
+    for row in rows:
+        row["id"], row["provenance"]["split"] = row["id"].replace("val", "test"), "test"
+    pq.write_table(pa.Table.from_pylist(rows[:5], table.schema), loose / "b.parquet")
+    assert len(find(loose, split="test").index()) == 5
+    with pytest.raises(GensegError, match="holds several splits: test, val"):
+        find(loose)
+
+
+def test_the_nearest_folder_is_offered(find: Callable[..., EvalSet], scenes: Path) -> None:
+    with pytest.raises(GensegError, match="no such file or folder") as caught:
+        find(f"{scenes}x")
+    assert caught.value.hint == f"did you mean {scenes}?"
+    for name in ("a/" + "b" * 300, "a--b/c"):
+        with pytest.raises(GensegError, match="no name that a set of the hub can have"):
+            find(name)
+    with pytest.raises(GensegError, match="no such file or folder"):
+        find("a/b/" + "c" * 300)
+
+
+def test_a_damaged_card_is_one_line(find: Callable[..., EvalSet], scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(scenes, tmp_path / "work" / "data" / "prepared" / "scenes-train")
+    path = Path("data/prepared/scenes-train/dataset.json")
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {"recipe": card["recipe"] | {"name": 3}}))
+    with pytest.raises(GensegError, match=r"dataset\.json: recipe: name: input should be a valid string, 3 found"):
+        find("scenes")
+    path.write_text(json.dumps({key: value for key, value in card.items() if key != "purpose"}))
+    with pytest.raises(GensegError, match=r"dataset\.json: no purpose"):
+        find("scenes")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ from gensegcli.prep.build import Built, build_picture
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.select import by_picture, candidates
 from gensegcli.records import Size
+from gensegcli.sources.hub import read_hub
 from tests.prep.conftest import HEIGHT, WIDTH, Tree, recipe, small
 
 if TYPE_CHECKING:
@@ -375,3 +378,58 @@ def test_the_size_of_a_png_is_looked_at_before_its_exif_data(full_tree: Tree, mo
     monkeypatch.setattr(Image.Image, "load", lambda _self: pytest.fail("decoded"))
 
     assert "110 megapixels" in next(iter(built(full_tree, small()).skips)).detail
+
+
+def _hub_rows(tmp_path: Path, rows: list[dict[str, Any]], form: str) -> Any:
+    folder = tmp_path / "copies"
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+    raw = read_hub(tmp_path, name="o/n", form=form, split="train", files=folder)
+    wanted = recipe(name="visionreasoner-7k") if form == "solution-json" else small()
+    works, skips = candidates(raw.refs, wanted)
+    return [build_picture(group, wanted) for group in by_picture(works)], skips
+
+
+def _png(width: int, height: int, seed: int = 0) -> dict[str, Any]:
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+    return {"bytes": cv2.imencode(".png", pixels)[1].tobytes(), "path": None}
+
+
+def test_a_solution_in_pixels_of_another_frame_is_a_mismatch(tmp_path: Path) -> None:
+    solution = '[{"bbox_2d": [64, 48, 320, 240], "point_2d": [200, 200]}]'
+    rows = [
+        {"problem": "a", "solution": solution, "image": _png(*size), "img_height": 480, "img_width": 640}
+        for size in ((640, 480), (840, 840))
+    ]
+    wrong, right = _hub_rows(tmp_path, rows, "solution-json")[0]
+    (skip,) = wrong.skips
+    assert (skip.reason, skip.detail) == ("size mismatch", "annotated at 840x840, the picture has 640x480")
+    (sample,) = right.samples
+    assert [round(value) for value in sample.targets[0].box] == [76, 57, 381, 286]
+
+
+def test_rows_that_call_two_pictures_by_one_name_keep_their_own(tmp_path: Path) -> None:
+    """The first must not stand for the second: its mask would lie on the wrong picture."""
+    mask = np.ones((48, 64), bool).tolist()
+    pictures = [_png(64, 48, seed) for seed in (1, 2, 1)]
+    rows = [
+        {"image": picture, "text": f"thing {place}", "mask": mask, "image_id": "p", "ann_id": place}
+        for place, picture in enumerate(pictures)
+    ]
+    (found,), _ = _hub_rows(tmp_path, rows, "mask-rows")
+    first, second, third = (sample.image for sample in found.samples)
+    assert first == third != second
+
+
+def test_what_of_a_row_is_damaged_costs_that_row(tmp_path: Path) -> None:
+    rows = [
+        {"image": _png(64, 48), "text": "a", "mask": mask, "image_id": str(place), "ann_id": place}
+        for place, mask in enumerate(([[True] * 64] * 48, [], [[True] * 63] * 48, [[False] * 64] * 48))
+    ]
+    found, _ = _hub_rows(tmp_path, rows, "mask-rows")
+    assert [[skip.reason for skip in part.skips] for part in found] == [
+        [],
+        ["annotation damaged"],
+        ["size mismatch"],
+        ["empty mask"],
+    ]

@@ -120,3 +120,40 @@ def test_unknown_recipes(tmp_path: Path) -> None:
         resolve(str(tmp_path / "mine.toml"))
     with pytest.raises(GensegError, match="has no choice of splits' authors"):
         resolve("reasonseg", by="umd")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[[variant]]\npicture.quality = 3", "variant number 0: a table `when` is missing"),
+        ("[[variant]]\nwhen = 3", "variant number 0: a table `when` is missing"),
+        ("[[variant]]\nwhen = {}", "variant number 0: a table `when` is missing"),
+        ('[[variant]]\nwhen = { purpos = "train" }', "variant number 0: when.purpos: no such condition"),
+        ("[[variant]]\nwhen = { split = 2024-01-01 }", "variant number 0: when.split must be a text, datetime.date"),
+        ("[variant]\nwhen = 3", "variant must be a list of tables"),
+        ("variant = [3]", "variant number 0: a table `when` is missing"),
+        ("split = { a = 1 }", "split must be a text, {'a': 1} found"),
+        ("split = 2024-01-01", "split must be a text"),
+        ("purpose = 3", "purpose must be a text, 3 found"),
+        ('source = "coco"', "source must be a table, 'coco' found"),
+        ("select = 3", "select: input should be a valid dictionary"),
+        (f"select.count = {10**30}", "select.count: input should be less than or equal to"),
+        (f"select.count = 1{'0' * 5000}", "not TOML"),
+        ("select.seed = inf", "select.seed: input should be a finite number"),
+        ("points.margin = nan", "points.margin: input should be"),
+        (f"a = {'[' * 1000}", "recipe.toml: "),
+        ("a = [", "not TOML"),
+        ('[select]\ncount = "many"', "select.count: input should be a valid integer"),
+    ],
+)
+@pytest.mark.parametrize("limit", [None, 3])
+def test_a_recipe_of_another_form_is_one_line(tmp_path: Path, content: str, words: str, limit: int | None) -> None:
+    whole = "" if "source" in content else '[source]\nkind = "coco"\n'
+    about = '[about]\ntitle = "a"\ndescription = "a"\nlicence = "a"\n'
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"{content}\n{whole}{about}")
+    with pytest.raises(GensegError, match=re.escape(words)):
+        resolve(str(path), limit=limit)
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(GensegError, match="not UTF-8"):
+        resolve(str(path))

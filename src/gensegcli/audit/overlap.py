@@ -78,6 +78,8 @@ class Overlap:
         clean_refs: references of the clean samples.
         overlap_refs: references of the overlapping ones.
         plain: pictures of all sets that are too plain to have a hash.
+        uncompared: training pictures that nothing compares with every picture of the evaluation set, and training
+            samples that could not be read at all. Unless there are none, "clean" is only "not found".
     """
 
     methods: tuple[Method, ...]
@@ -96,6 +98,12 @@ class Overlap:
     clean_refs: int
     overlap_refs: int
     plain: int
+    uncompared: int = 0
+
+    @property
+    def verified(self) -> bool:
+        """Whether all that was trained on was compared."""
+        return not self.uncompared
 
 
 class _Side:
@@ -115,6 +123,12 @@ class _Side:
     def is_known(self, place: int) -> bool:
         """Whether there is anything to recognise the picture by."""
         return any(keys[place] is not None for keys in (self.ids, self.digests, self.hashes))
+
+    def keys(self, place: int) -> frozenset[str]:
+        """By what the picture can be recognised: its number, its content."""
+        number = {"number"} if self.ids[place] is not None else set()
+        seen = self.digests[place] is not None or self.hashes[place] is not None
+        return frozenset(number | ({"content"} if seen else set()))
 
     def hash_array(self) -> np.ndarray:
         return np.array([self.hashes[place] for place in self.hashed], np.uint64)
@@ -182,7 +196,15 @@ def compare(
         clean_refs=len({entry.ref for entry in clean}),
         overlap_refs=len({entry.ref for entry in overlap}),
         plain=trained.plain + asked.plain,
+        uncompared=_uncompared(trained, asked) + sum(found.lost for found in training),
     )
+
+
+def _uncompared(trained: _Side, asked: _Side) -> int:
+    """Training pictures that have nothing in common with some picture that counts as clean or not by what it has."""
+    wanted = {keys for place in range(len(asked.pictures)) if (keys := asked.keys(place))}
+    held = Counter(trained.keys(place) for place in range(len(trained.pictures)))
+    return sum(number for keys, number in held.items() if not all(keys & other for other in wanted) or not keys)
 
 
 class _Found(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gensegcli.audit.pictures import Look
 
-CLEAN, OVERLAP, PAIRS = "clean.ids", "overlap.ids", "pairs.jsonl"
+CLEAN, UNVERIFIED, OVERLAP, PAIRS = "clean.ids", "unverified.ids", "overlap.ids", "pairs.jsonl"
 
 
 class Unreadable(NamedTuple):
@@ -161,11 +161,16 @@ def _not_at_hand(found: PictureSet, why: str) -> GensegError:
 def write_lists(folder: Path, overlap: Overlap) -> None:
     """Write `clean.ids` and `overlap.ids`, one sample id a line, and `pairs.jsonl`, one shared picture a line.
 
+    Where training pictures could not be compared there is no `clean.ids`, of an earlier audit neither: the same ids are
+    in `unverified.ids`.
+
     Raises:
         GensegError: the disk is full, or the folder cannot be written.
     """
+    clean, other = (CLEAN, UNVERIFIED) if overlap.verified else (UNVERIFIED, CLEAN)
+    (folder / other).unlink(missing_ok=True)
     texts = {
-        CLEAN: "".join(f"{name}\n" for name in overlap.clean).encode(),
+        clean: "".join(f"{name}\n" for name in overlap.clean).encode(),
         OVERLAP: "".join(f"{name}\n" for name in overlap.overlap).encode(),
         PAIRS: b"".join(orjson.dumps(pair._asdict(), option=orjson.OPT_APPEND_NEWLINE) for pair in overlap.matches),
     }

@@ -6,6 +6,7 @@ of a prepared set, a Parquet file or folder of the hub's form, a folder of pictu
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -16,16 +17,20 @@ from gensegcli.dialects.expressions import normalise_expression
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.exports.names import picture_stem
 from gensegcli.images import SUFFIXES
-from gensegcli.manifests import READERS, Row, read_rows, reading
+from gensegcli.files.text import read_bytes
+from gensegcli.manifests import READERS, Row, read_rows
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import Recipe, Refer, names, resolve
 from gensegcli.prep.select import candidates
 from gensegcli.sources.coco import read_index
+from gensegcli.sources.hub import PICTURES, expression_text, picture_column
+from gensegcli.sources.ids import as_number, coco_image_id, coco_number
 from gensegcli.sources.parquet import Cell, ParquetPicture, rows
 from gensegcli.sources.places import COCO_FOLDERS, CocoPictures
 from gensegcli.sources.prepared import CARD, COLUMNS, read_card
-from gensegcli.sources.raw import PictureFile, coco_image_id
+from gensegcli.sources.raw import PictureFile
 from gensegcli.sources.refer import read_references
+from gensegcli.sources.splits import split_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,6 +77,8 @@ class PictureSet:
     """COCO's numbers of the pictures of every split that the raw file holds."""
     notes: tuple[str, ...] = ()
     """What could not be used, counted."""
+    lost: int = 0
+    """Lines and references that could not be read, so that their pictures are not among these."""
 
     @property
     def refs(self) -> int:
@@ -128,7 +135,17 @@ def read_set(name: str, places: Places, *, evaluated: bool = False) -> PictureSe
         found = _recipe(name, places)
     if not found.pictures:
         raise GensegError(f"{name}: holds no pictures", hint="; ".join(found.notes), code=ExitCode.NOT_FOUND)
+    if evaluated:
+        _refuse_doubles(found)
     return found
+
+
+def _refuse_doubles(found: PictureSet) -> None:
+    """Refuse an id of two pictures: it might be clean and not clean."""
+    place: dict[str, int] = {}
+    for entry in found.entries:
+        if place.setdefault(entry.id, entry.picture) != entry.picture:
+            raise GensegError(f"{found.name}: two pictures have samples of the id {entry.id!r}", hint="ids must be unique")
 
 
 def _gather(name: str, drafts: Iterable[_Draft], places: Places, **facts: Any) -> PictureSet:
@@ -186,7 +203,11 @@ def _pictures_of(ann_ids: set[int], places: Places) -> dict[int, int]:
     for file in files:
         missing = ann_ids - found.keys()
         if missing:
-            found |= read_index(file, missing).picture_of
+            found |= {
+                number: picture
+                for number, picture in read_index(file, missing).picture_of.items()
+                if isinstance(number, int) and isinstance(picture, int)
+            }
     return found
 
 
@@ -238,8 +259,8 @@ def _recipe(name: str, places: Places) -> PictureSet:
     if recipe.source.kind == "coco":
         raise GensegError(f"{title}: one's own data is audited prepared", hint="genseg prep coco …, then its folder")
     raw = read_raw(recipe, Inputs(places.root, places.images))
-    drafts, notes = _raw_drafts(title, raw.refs, recipe)
-    return _gather(title, drafts, places, notes=notes)
+    drafts, notes, lost = _raw_drafts(title, raw.refs, recipe)
+    return _gather(title, drafts, places, notes=notes, lost=lost)
 
 
 def _of_hub(name: str) -> str:
@@ -260,15 +281,19 @@ def _refer(title: str, recipe: Recipe, source: Refer, places: Places) -> Picture
     refs = [
         replace(ref, picture=_CocoPicture(int(ref.provenance["image_id"]), pictures)) for ref in splits[recipe.split]
     ]
-    drafts, notes = _raw_drafts(title, refs, recipe)
+    drafts, notes, lost = _raw_drafts(title, refs, recipe)
     if pictures is None:
         drafts = [replace(draft, source=None) for draft in drafts]
     ids = {split: frozenset(int(ref.provenance["image_id"]) for ref in refs) for split, refs in splits.items()}
-    return _gather(title, drafts, places, splits=ids, notes=notes)
+    return _gather(title, drafts, places, splits=ids, notes=notes, lost=lost)
 
 
-def _raw_drafts(title: str, refs: Sequence[RawRef], recipe: Recipe) -> tuple[list[_Draft], list[str]]:
-    """The samples that the recipe makes of raw references, and how many it can make none of."""
+_NOTHING_LOST = {"empty expression", "duplicate"}
+"""Reasons for leaving a sample out that lose no picture."""
+
+
+def _raw_drafts(title: str, refs: Sequence[RawRef], recipe: Recipe) -> tuple[list[_Draft], list[str], int]:
+    """The samples that the recipe makes of raw references, notes on those it can make none of, and how many are lost."""
     works, skips = candidates(refs, recipe)
     reasons = Counter(skip.reason for skip in skips)
     drafts = []
@@ -291,7 +316,8 @@ def _raw_drafts(title: str, refs: Sequence[RawRef], recipe: Recipe) -> tuple[lis
                 ann_ids=annotation_ids(ref.id.partition("-")[2]) or numbers,
             )
         )
-    return drafts, [f"{title}: {number} samples left out: {reason}" for reason, number in reasons.items()]
+    notes = [f"{title}: {number} samples left out: {reason}" for reason, number in reasons.items()]
+    return drafts, notes, sum(number for reason, number in reasons.items() if reason not in _NOTHING_LOST)
 
 
 # ---------------------------------------------------------------- prepared sets, copies of the hub, folders
@@ -314,14 +340,28 @@ def _folder(path: Path, places: Places, *, evaluated: bool) -> PictureSet:
 def _parquet(path: Path, shards: Sequence[Path], places: Places, *, evaluated: bool) -> PictureSet:
     """A prepared set, or rows of the hub's form."""
     drafts: list[_Draft] = []
+    notes = _splits_note(path, shards, evaluated=evaluated)
     for number, (cell, row) in enumerate(rows([str(shard) for shard in shards], _HEAVY)):
         drafts.append(
             _prepared_row(cell, row, evaluated=evaluated) if row.keys() >= _LIGHT else _hub_row(path, cell, row, number)
         )
-    return _gather(str(path), drafts, places)
+    return _gather(str(path), drafts, places, notes=notes)
 
 
-_HEAVY = ("image", "mask", "targets", "ignore", "segmentation", "solution", "thinking", "think")
+def _splits_note(path: Path, shards: Sequence[Path], *, evaluated: bool) -> list[str]:
+    """What was trained on may be several splits; what is evaluated is one, as for `genseg eval`."""
+    if evaluated and (path / CARD).is_file():
+        return []
+    found = sorted({split_of(str(shard), str(path)) or "files that name none" for shard in shards})
+    if len(found) < 2:
+        return []
+    told = f"{path}: holds several splits: {', '.join(found)}"
+    if evaluated:
+        raise GensegError(told, hint="name the files of one of them")
+    return [f"{told}; all of them are taken"]
+
+
+_HEAVY = (*PICTURES, "mask", "targets", "ignore", "segmentation", "solution", "thinking", "think")
 _LIGHT = COLUMNS.keys() - set(_HEAVY)
 
 
@@ -343,19 +383,20 @@ _IDS = ("id", "question_id", "ann_id")
 
 def _hub_row(path: Path, cell: Cell, row: Mapping[str, Any], number: int) -> _Draft:
     texts = next((row[column] for column in _EXPRESSIONS if row.get(column)), "")
-    texts = [str(text) for text in texts] if isinstance(texts, list) else [str(texts)]
+    texts = [expression_text(str(text)) for text in (texts if isinstance(texts, list) else [texts])]
     own = next((str(row[column]) for column in _IDS if row.get(column) is not None), "")
     file_name = str(row.get("file_name") or "")
     image = row.get("image_id")
-    number_of = int(str(image)) if str(image).isdecimal() else coco_image_id(str(image))
+    number_of = coco_number(image)
     image_id = coco_image_id(file_name) if number_of is None else number_of
     key = f"{cell.file}:{image}" if image is not None else f"{cell.file}:{cell.group}:{cell.row}"
-    ann_id = row.get("ann_id")
-    numbers = (int(str(ann_id)),) if str(ann_id).isdecimal() else annotation_ids(own)
+    ann_id = as_number(row.get("ann_id"))
+    numbers = (ann_id,) if ann_id is not None else annotation_ids(own)
     # As `genseg eval PATH` names its samples.
     parts = (picture_stem(f"{path.stem}.parquet"), "all", f"{number:06d}", own, "0")
     id_ = "-".join(part for part in parts if part)
-    return _Draft(id_, id_, key, texts[0], texts, own or id_, image_id, ParquetPicture(key, cell), numbers)
+    picture = ParquetPicture(key, cell, picture_column(cell.file))
+    return _Draft(id_, id_, key, texts[0], texts, own or id_, image_id, picture, numbers)
 
 
 # ---------------------------------------------------------------- lists
@@ -373,9 +414,10 @@ def _file(path: Path, places: Places, *, evaluated: bool) -> PictureSet:
             notes.append(f"{row.place}: {row.problem or 'no picture is named'}")
         else:
             drafts.append(draft)
-    if len(notes) > _SHOWN:
-        notes[_SHOWN:] = [f"{path}: {len(notes) - _SHOWN} more lines that cannot be read"]
-    return _gather(str(path), drafts, places, notes=notes)
+    lost = len(notes)
+    if lost > _SHOWN:
+        notes[_SHOWN:] = [f"{path}: {lost - _SHOWN} more lines that cannot be read"]
+    return _gather(str(path), drafts, places, notes=notes, lost=lost)
 
 
 _SHOWN = 5
@@ -383,24 +425,24 @@ _SHOWN = 5
 
 def _text_rows(path: Path) -> Iterator[Row]:
     """One picture a line; empty lines and lines that begin with # are none."""
-    with reading(str(path)), path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, start=1):
-            name = line.strip()
-            if not name or name.startswith("#"):
-                continue
-            readable = name.isprintable()
-            yield Row(f"{path}:{number}", {"image": name}, "" if readable else "not text")
+    lines = read_bytes(path).decode("utf-8-sig", "surrogateescape").split("\n")
+    for number, line in enumerate(lines, start=1):
+        name = line.strip()
+        if not name or name.startswith("#"):
+            continue
+        yield Row(f"{path}:{number}", {"image": name}, "" if name.isprintable() else "not text")
 
 
 def _listed(row: Row, path: Path, places: Places) -> _Draft | None:
     """A line of a list: a picture's file name, COCO number or VisionReasoner id; an expression and an id if it has them."""
-    image, query = row.values.get("image"), row.values.get("query", "")
-    if not isinstance(image, str | int) or isinstance(image, bool) or not isinstance(query, str) or image == "":
+    # In a table of text, blanks around a cell are none of its content.
+    values = {key: value.strip() if isinstance(value, str) else value for key, value in row.values.items()}
+    image, query = values.get("image"), values.get("query", "")
+    if not isinstance(image, str | int | float) or isinstance(image, bool) or not isinstance(query, str) or image == "":
         return None
-    name = str(image)
-    image_id = int(name) if name.isdecimal() else coco_image_id(name)
-    id_ = str(row.values.get("id", name))
+    name, image_id = str(image), coco_number(image)
+    id_ = str(values.get("id", name))
     found = (folder / name for folder in ((places.images,) if places.images else (path.parent, places.root)))
-    file = next((file for file in found if file.is_file()), None)
+    file = next((file for file in found if os.path.isfile(file)), None)  # noqa: PTH113 -- also false for absurd names
     source = PictureFile(file) if file else None
     return _Draft(id_, id_, name, query, (query,), name, image_id, source, annotation_ids(name))

@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from gensegcli.audit.overlap import Method, Overlap
-from gensegcli.audit.run import Audit, Finding, open_audit, write_lists
+from gensegcli.audit.run import CLEAN, UNVERIFIED, Audit, Finding, open_audit, write_lists
 from gensegcli.audit.scores import Parts, divide
 from gensegcli.cli import console
 from gensegcli.cli.progress import progress
@@ -68,13 +68,24 @@ def run(task: Task, *, json: bool, quiet: bool) -> None:
         write_lists(task.write_ids, finding.overlap)
     with console.data_stream() as stream:
         stream.write(_json(audit, finding, parts) if json else "\n".join(_tables(audit, finding, parts)))
+    overlap = finding.overlap
     if task.write_ids:
-        overlap = finding.overlap
-        say(f"{task.write_ids}: {len(overlap.clean):,} clean and {len(overlap.overlap):,} overlapping sample ids")
+        kind = "clean" if overlap.verified else "unverified"
+        say(f"{task.write_ids}: {len(overlap.clean):,} {kind} and {len(overlap.overlap):,} overlapping sample ids")
+    if not overlap.verified:
+        console.say(_warning(overlap, task))
     if task.fail_on_overlap and finding.overlap.shared:
         raise typer.Exit(ExitCode.OVERLAP)
-    if finding.unreadable:
+    if finding.unreadable or not overlap.verified:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _warning(overlap: Overlap, task: Task) -> str:
+    """What must be known before a list of clean samples is trusted; said with --quiet too."""
+    ids = f", and {CLEAN} is not written: {UNVERIFIED} has what was not found" if task.write_ids else ""
+    return (
+        f"warning: {overlap.uncompared:,} training pictures could not be compared, so no sample is known to be clean{ids}"
+    )
 
 
 def _look(audit: Audit, task: Task, *, quiet: bool) -> Finding:
@@ -101,7 +112,8 @@ def _tables(audit: Audit, finding: Finding, parts: list[Parts]) -> Iterator[str]
         rows = [(s.dataset, " and ".join(s.splits), _n(len(s.image_ids)), _some(s.image_ids)) for s in finding.splits]
         yield table(("splits that share pictures", "", "pictures", ""), rows)
     for part in parts:
-        yield f"{part.result.name}\n" + _scores(part)
+        doubt = "" if finding.overlap.verified else " (clean: not found among what could be compared, unverified)"
+        yield f"{part.result.name}{doubt}\n" + _scores(part)
 
 
 def _texts(found: PictureSet) -> int:
@@ -122,14 +134,17 @@ def _found(overlap: Overlap, unreadable: int) -> Iterator[tuple[str, str, str, s
             yield row(f"verbatim expressions, {name}", found.anywhere, found.expressions)
             yield row("  on the same picture", found.same_picture, found.expressions)
     refs = overlap.clean_refs + overlap.overlap_refs
-    yield row("clean refs", overlap.clean_refs, refs)
+    clean = "clean" if overlap.verified else "not found, unverified:"
+    yield row(f"{clean} refs", overlap.clean_refs, refs)
     yield row("overlapping refs", overlap.overlap_refs, refs)
     samples = len(overlap.clean) + len(overlap.overlap) + len(overlap.unknown)
     if samples != refs:
-        yield row("clean samples", len(overlap.clean), samples)
+        yield row(f"{clean} samples", len(overlap.clean), samples)
         yield row("overlapping samples", len(overlap.overlap), samples)
     if overlap.unknown:
         yield row("samples that could not be compared", len(overlap.unknown), samples)
+    if overlap.uncompared:
+        yield "training pictures not compared", _n(overlap.uncompared), "", ""
     if overlap.plain:
         yield "too plain to hash", _n(overlap.plain), "", ""
     if unreadable:
@@ -187,6 +202,8 @@ def _json(audit: Audit, finding: Finding, parts: list[Parts]) -> str:
         "share": overlap.shared / overlap.pictures,
         "pictures_shared_by": {str(method): number for method, number in overlap.shared_by.items()},
         "verbatim": {"asked": overlap.asked._asdict(), "sentences": overlap.sentences._asdict()},
+        "clean_verified": overlap.verified,
+        "train_uncompared": overlap.uncompared,
         "clean_refs": overlap.clean_refs,
         "overlap_refs": overlap.overlap_refs,
         "clean_samples": len(overlap.clean),

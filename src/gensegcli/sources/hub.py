@@ -130,7 +130,7 @@ def _mask_rows(row: Row, cell: Cell, _frame: Size) -> RawRef:
     ann_id = row.get("ann_id")
     text = row["text"]
     return RawRef(
-        id=str(ann_id if ann_id is not None else image_id),
+        id=str(next((value for value in (ann_id, image_id) if value is not None), "")),
         picture=ParquetPicture(f"{cell.file}:{row['image_id']}", cell) if row.get("image_id") is not None else None,
         sentences=tuple(Sentence(part) for part in (text if isinstance(text, list) else [text])),
         targets=(RawTarget(ParquetMask(cell), ann_id=as_number(ann_id)),),
@@ -250,8 +250,8 @@ def _ref(row: Row, cell: Cell, number: str, read: Form, frame: Size, dataset: st
     except GensegError as error:
         ref = _unreadable(f"row {number}: {error.message}")
     name = f"{number}-{ref.id}" if ref.id else number
-    picture = ref.picture or ParquetPicture(f"{cell.file}:{cell.group}:{cell.row}", cell)
-    picture = replace(picture, column=column)
+    key = ref.picture.key if ref.picture else f"{cell.file}:{cell.group}:{cell.row}"
+    picture = ParquetPicture(key, cell, column)
     return replace(ref, id=name, picture=picture, provenance={"dataset": dataset, **ref.provenance})
 
 
@@ -348,7 +348,7 @@ def _asking_hub(name: str, hint: str) -> Generator[None]:
     """Turn what can go wrong with the hub into one line."""
     try:
         import httpx
-        from huggingface_hub.errors import RepositoryNotFoundError
+        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
     except ModuleNotFoundError as error:
         raise GensegError(
             f"{name}: reading from the hub needs the package huggingface_hub",
@@ -357,6 +357,10 @@ def _asking_hub(name: str, hint: str) -> Generator[None]:
         ) from error
     try:
         yield
+    except HFValidationError:
+        raise GensegError(
+            f"{name}: no name that a set of the hub can have", hint=hint, code=ExitCode.NOT_FOUND
+        ) from None
     except RepositoryNotFoundError:
         raise GensegError(f"{name}: the hub has no such data set", hint=hint, code=ExitCode.NOT_FOUND) from None
     except (httpx.HTTPError, OSError) as error:  # the hub's own errors derive from these
