@@ -155,12 +155,13 @@ def wrapped(text: str, width: int | None) -> list[str]:
 
 
 def printable(text: str) -> str:
-    r"""The text on one line, blanks folded, without anything that a terminal would obey.
+    r"""The text on one line, blanks folded but for an indent, without anything that a terminal would obey.
 
-    >>> printable("a\n b\x1b[2J")
-    'a b\\x1b[2J'
+    >>> printable("a\n b\x1b[2J"), printable("  of  these")
+    ('a b\\x1b[2J', '  of these')
     """
-    folded = " ".join(text.split())
+    indent = " " * (len(text) - len(text.lstrip(" "))) if text.strip() else ""
+    folded = indent + " ".join(text.split())
     if folded.isprintable():
         return folded
     return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in folded)

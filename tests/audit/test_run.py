@@ -11,7 +11,7 @@ from PIL import Image
 
 from gensegcli.audit.overlap import Method
 from gensegcli.audit.pictures import look_at
-from gensegcli.audit.run import CLEAN, OVERLAP, PAIRS, open_audit, write_lists
+from gensegcli.audit.run import CLEAN, OVERLAP, PAIRS, UNVERIFIED, open_audit, write_lists
 from gensegcli.audit.sets import Picture, Places
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.sources.raw import PictureFile
@@ -221,3 +221,70 @@ def test_a_folder_that_cannot_be_written(mini: Places, tmp_path: Path) -> None:
     with pytest.raises(GensegError, match="cannot be saved") as caught:
         write_lists(tmp_path / "file", overlap)
     assert "--write-ids" in caught.value.hint
+
+
+# ---------------------------------------------------------------- a clean list only where all was compared
+
+
+def _lists(tmp_path: Path, seen: str, asked: str = "image,id\n785,q1\n786,q2\n") -> tuple[Path, Path]:
+    (tmp_path / "seen.csv").write_text(seen)
+    (tmp_path / "asked.csv").write_text(asked)
+    return tmp_path / "seen.csv", tmp_path / "asked.csv"
+
+
+@pytest.mark.parametrize(
+    ("seen", "uncompared"),
+    [
+        ("image\n785.0\n1\n", 0),
+        ("image\n 785 \n1\n", 0),
+        ("image\nholiday.jpg\n785\n", 1),
+        ("image\n202311280657.jpg\n785\n", 1),
+        ("image,query\n785,a\n786,b,c,d\n", 1),
+    ],
+)
+def test_training_pictures_that_were_not_compared_leave_nothing_clean(
+    tmp_path: Path, seen: str, uncompared: int
+) -> None:
+    trained, asked = _lists(tmp_path, seen)
+    overlap = open_audit([str(trained)], str(asked), Places(tmp_path)).run().overlap
+    assert (overlap.overlap, overlap.clean) == (("q1",), ("q2",))
+    assert overlap.uncompared == uncompared
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (CLEAN, UNVERIFIED):
+        (out / name).write_text("of an earlier audit\n")
+    write_lists(out, overlap)
+    there, gone = (UNVERIFIED, CLEAN) if uncompared else (CLEAN, UNVERIFIED)
+    assert (out / there).read_text() == "q2\n"
+    assert not (out / gone).exists()
+
+
+def test_pictures_that_hold_nothing_in_common_are_not_compared(tmp_path: Path) -> None:
+    """Numbers on one side and photos on the other: that none is found says nothing."""
+    photo_folder(tmp_path / "photos", range(2))
+    (tmp_path / "seen.csv").write_text("image\n785\n")
+    (tmp_path / "bytes").mkdir()
+    Image.fromarray(draw_picture(7)).save(tmp_path / "bytes" / "COCO_val2014_000000000001.png")
+    for methods, uncompared in ((["id", "digest"], 1), (["digest"], 1)):
+        (tmp_path / "785").write_bytes(b"no picture")
+        trained = open_audit([str(tmp_path / "seen.csv")], str(tmp_path / "photos"), Places(tmp_path), methods)
+        (tmp_path / "785").unlink()
+        assert trained.run().overlap.uncompared == uncompared
+    same = open_audit([str(tmp_path / "bytes")], str(tmp_path / "photos"), Places(tmp_path))
+    assert same.run().overlap.uncompared == 0
+
+
+def test_a_damaged_training_picture_without_a_number_is_not_compared(tmp_path: Path) -> None:
+    ours, theirs = photo_folder(tmp_path / "ours", range(2)), photo_folder(tmp_path / "theirs", range(5, 7))
+    damaged = theirs / "5.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    assert open_audit([str(theirs)], str(ours), Places(tmp_path)).run().overlap.uncompared == 1
+    assert open_audit([str(ours)], str(theirs), Places(tmp_path)).run().overlap.uncompared == 0
+
+
+def test_nfc_and_nfd_expressions_are_one(tmp_path: Path) -> None:
+    trained, asked = _lists(
+        tmp_path, "image,query\n785,cafe\u0301 sign\u3002\n", "image,query,id\n785,caf\u00e9 sign,q1\n"
+    )
+    overlap = open_audit([str(trained)], str(asked), Places(tmp_path)).run().overlap
+    assert (overlap.asked.same_picture, overlap.asked.expressions) == (1, 1)

@@ -17,6 +17,7 @@ from gensegcli.evaluate.find import find_set
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import resolve
 from gensegcli.prep.run import prepare
+from gensegcli.sources.ids import coco_image_id
 from tests.audit.conftest import draw_picture
 
 if TYPE_CHECKING:
@@ -116,9 +117,14 @@ def hub_file(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def framed(number: int) -> bytes:
+    """A picture of the size in whose pixels solutions are."""
+    return cv2.imencode(".png", cv2.resize(draw_picture(number), (840, 840)))[1].tobytes()
+
+
 def solution(number: int) -> dict[str, Any]:
     answer = json.dumps([{"bbox_2d": [0, 0, 84, 84], "point_2d": [4, 4]}])
-    return {"image": {"bytes": png(number), "path": None}, "problem": f"thing {number}", "solution": answer}
+    return {"image": {"bytes": framed(number), "path": None}, "problem": f"thing {number}", "solution": answer}
 
 
 def test_ids_of_visionreasoner_lead_to_pictures_through_instances(mini: Places, tmp_path: Path) -> None:
@@ -141,7 +147,7 @@ def test_ids_of_visionreasoner_lead_to_pictures_through_instances(mini: Places, 
         f"{file}: 2 samples have annotation ids that lead to no picture; name their COCO file with --annotations",
     )
     assert [entry.query for entry in found.entries] == [f"thing {n}" for n in range(5)]
-    assert found.pictures[2].source.read() == png(2)
+    assert found.pictures[2].source.read() == framed(2)
     assert numbers(read_set(str(file), Places(tmp_path))) == {None}, "without instances.json nobody knows"
     by_hand = Places(tmp_path, annotations=mini.root / "refcocog/instances.json")
     assert numbers(read_set(str(file), by_hand)) == {785, 40083, None}
@@ -303,3 +309,67 @@ def test_only_sets_of_the_refcoco_family_number_cocos_objects() -> None:
     assert annotation_ids("refcoco+_12") == annotation_ids("RefCOCO+_12") == (12,)
     assert annotation_ids("5_6") == (5, 6)
     assert not any(map(annotation_ids, ["lvis_5", "lisa++_5_6", "12", "refcocog", "000000000785", "refcocog_5.jpg"]))
+
+
+# ---------------------------------------------------------------- spellings
+
+
+@pytest.mark.parametrize(
+    "image", ["785", "785.0", " 785 ", "785.00", "000000000785.jpg", "x/COCO_val2014_000000000785.jpg"]
+)
+@pytest.mark.parametrize("form", ["csv", "jsonl", "txt"])
+def test_a_number_is_coco_s_however_it_is_spelt(tmp_path: Path, image: str, form: str) -> None:
+    file = tmp_path / f"seen.{form}"
+    texts = {
+        "csv": f"image,query\n{image}, Red cup. \n786,x\n",
+        "jsonl": json.dumps({"image": image}),
+        "txt": f"{image}\n",
+    }
+    file.write_text(texts[form])
+    found = read_set(str(file), Places(tmp_path))
+    assert found.pictures[0].image_id == 785
+    assert found.lost == 0
+    if form == "csv":
+        assert found.entries[0].query == "red cup"
+
+
+def test_numbers_of_json_lines_may_be_whole_floats(tmp_path: Path) -> None:
+    (tmp_path / "seen.jsonl").write_text('{"image": 785.0}\n{"image": 785.5}\n{"image": true}\n')
+    found = read_set(str(tmp_path / "seen.jsonl"), Places(tmp_path))
+    assert [picture.image_id for picture in found.pictures] == [785, None]
+    assert found.lost == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("202311280657.jpg", None),
+        ("cam_202311280657.jpg", None),
+        ("20231128065712.jpg", None),
+        ("COCO_test2015_202311280657.jpg", 202311280657),
+        ("val2017/202311280657.jpg", 202311280657),
+        ("photos/000000581929.jpg", 581929),
+        ("000001000000.jpg", None),
+        ("val2017\\000000000785.jpg", 785),
+    ],
+)
+def test_twelve_digits_alone_may_be_a_time_of_day(name: str, number: int | None) -> None:
+    assert coco_image_id(name) == number
+
+
+def test_two_samples_of_one_id_on_two_pictures_are_refused(tmp_path: Path) -> None:
+    """One of them might be clean and the other not."""
+    (tmp_path / "e.csv").write_text("image,query,id\n1,a,q\n2,b,q\n")
+    with pytest.raises(GensegError, match="two pictures have samples of the id 'q'"):
+        read_set(str(tmp_path / "e.csv"), Places(tmp_path), evaluated=True)
+    (tmp_path / "e.csv").write_text("image,query\n1,a\n1,b\n")
+    assert len(read_set(str(tmp_path / "e.csv"), Places(tmp_path), evaluated=True).entries) == 2
+
+
+def test_several_splits_of_a_copy(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        hub_file(tmp_path / f"{name}-00000-of-00001.parquet", [solution(1)])
+    trained = read_set(str(tmp_path), Places(tmp_path))
+    assert trained.notes == (f"{tmp_path}: holds several splits: test, train; all of them are taken",)
+    with pytest.raises(GensegError, match="holds several splits: test, train"):
+        read_set(str(tmp_path), Places(tmp_path), evaluated=True)

@@ -81,6 +81,8 @@ def test_json_and_exit_code(root: Path) -> None:
                 "asked": {"expressions": 10, "anywhere": 6, "same_picture": 6},
                 "sentences": {"expressions": 16, "anywhere": 11, "same_picture": 11},
             },
+            "clean_verified": True,
+            "train_uncompared": 0,
             "clean_refs": 3,
             "overlap_refs": 7,
             "clean_samples": 3,
@@ -203,3 +205,24 @@ def test_scores_of_another_set(root: Path, tmp_path: Path) -> None:
 
     assert done.exit_code == ExitCode.NOT_FOUND
     assert "none of them of the audited set" in done.stderr
+
+
+def test_a_doubtful_clean_list_is_said_loudly(tmp_path: Path) -> None:
+    (tmp_path / "seen.csv").write_text("image\nholiday.jpg\n785\n")
+    (tmp_path / "asked.csv").write_text("image,id\n785,q1\n786,q2\n")
+    arguments = ("overlap-audit", str(tmp_path / "seen.csv"), str(tmp_path / "asked.csv"), "--root", str(tmp_path))
+
+    done = genseg(*arguments, "--write-ids", str(tmp_path / "out"), "--json", "-q")
+
+    assert done.exit_code == ExitCode.SOME_FAILED
+    assert done.stderr == (
+        "warning: 1 training picture could not be compared, so no sample is known to be clean, and clean.ids is not "
+        "written: unverified.ids has what was not found\n"
+    )
+    value = json.loads(done.stdout)
+    assert (value["clean_verified"], value["train_uncompared"]) == (False, 1)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"unverified.ids", "overlap.ids", "pairs.jsonl"}
+    table = genseg(*arguments, "--fail-on-overlap")
+    assert table.exit_code == ExitCode.OVERLAP
+    assert "clean refs (not verified)       1  2" in table.stdout
+    assert "training pictures not compared" in table.stdout

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -37,7 +40,8 @@ def test_prepare_show_and_check_the_real_mini_set(root: str, tmp_path: Path) -> 
     assert value["samples"] == 10
     assert value["raw"]["refs"] == {"found": 10, "published": 2573}
     assert "val: 10 refs, 4 pictures, 16 sentences" in made.stderr
-    assert "2,573 published" in made.stderr
+    assert made.stderr.count("published") == 1, "once, not three times"
+    assert "note: 10 refs, 4 pictures, 16 sentences in the raw files, 2,573, 1,300, 4,896 published" in made.stderr
 
     shown = genseg("show", str(out), "--index", "3", "--out", str(tmp_path / "a.png"))
     assert shown.exit_code == 0, shown.stderr
@@ -100,7 +104,11 @@ def test_own_data(root: str, tmp_path: Path) -> None:
         "-q",
     )
     assert done.exit_code == 0, done.stderr
-    assert "single_target               1" in done.stdout
+    rows = [re.split(r" {2,}", line) for line in done.stdout.splitlines()]
+    assert ["single target", "1"] in rows
+    assert ["objects with 2 negative points", "1"] in rows
+    assert ["skipped", "none"] in rows
+    assert "_" not in done.stdout.replace(str(tmp_path), "")
 
     missing = genseg("coco", *arguments)
     assert missing.exit_code == ExitCode.USAGE
@@ -144,6 +152,7 @@ def test_help_and_wrong_names() -> None:
         (["visionreasoner-7k", "--annotations", "x"], "it takes --files"),
         (["grefcoco", "--split", "val", "--keep-aspect"], "--keep-aspect: these pictures are not resized"),
         (["grefcoco", "--segmenter", "boxfill"], "--segmenter: nothing is segmented"),
+        (["refcocog", "--seed", "5"], "--seed: nothing is drawn here"),
         (["grefcoco", "--n", "5"], "source.refer.n: no such setting"),
         (["grefcoco", "--set", "picture.size=[0, 840]"], "picture.size.0: input should be greater"),
         (["grefcoco", "--set", "picture.size=[840, 100000]"], "picture.size.1: input should be less"),
@@ -172,7 +181,9 @@ def test_a_drawing_is_put_where_a_data_set_cannot_decide(
 ) -> None:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    (tmp_path / "e.jsonl").write_text(json.dumps({"image_id": 785, "expression": "it", "id": "/../../../evil"}))
+    (tmp_path / "e.jsonl").write_text(
+        json.dumps({"image_id": 785, "expression": "it", "ann_ids": [], "id": "/../../../evil"})
+    )
     own = ["--annotations", f"{root}/grefcoco/instances.json", "--images", f"{root}/images/train2014"]
     made = genseg("coco", *own, "--expressions", str(tmp_path / "e.jsonl"), "-o", "set", "--workers", "1")
     assert made.exit_code == 0, made.stderr
@@ -187,3 +198,39 @@ def test_a_drawing_is_put_where_a_data_set_cannot_decide(
     assert genseg("show", "set", "-o", "new/a.jpeg").exit_code == 0
     with Image.open("new/a.jpeg") as picture:
         assert picture.format == "JPEG"
+
+
+def test_the_raw_counts_stand_in_the_table_alone(root: str, tmp_path: Path) -> None:
+    made = genseg("refcocog", "--split", "val", "--root", root, "-o", str(tmp_path / "set"), "--workers", "1")
+    assert made.exit_code == 0, made.stderr
+    assert "published" not in made.stderr
+    assert "refs       10     2573" in made.stdout.replace(",", "")
+
+
+def test_a_mistyped_folder_is_offered_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "grefcoco-val").mkdir()
+    shown = genseg("show", str(tmp_path / "grefcoco-vaal"))
+    assert shown.exit_code == ExitCode.NOT_FOUND
+    assert shown.stderr == (
+        f"error: {tmp_path}/grefcoco-vaal: no such file or folder\nhint: did you mean {tmp_path}/grefcoco-val?\n"
+    )
+    assert "--index: grefcoco is a recipe" in genseg("show", "grefcoco", "--index", "3").stderr
+
+
+def test_a_copy_of_train_is_never_test(tmp_path: Path) -> None:
+    row = {"id": "1", "problem": "a", "solution": "[]", "image": {"bytes": b"", "path": None}}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train-00000-of-00001.parquet")
+    done = genseg("visionreasoner-7k", "--files", str(tmp_path), "--split", "test", "-o", str(tmp_path / "out"))
+    assert done.exit_code == ExitCode.NOT_FOUND
+    assert f"error: {tmp_path}: nothing of split 'test'; splits there: train\n" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_set_of_which_nothing_is_usable_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "gone.png"}], "annotations": []}))
+    (tmp_path / "e.jsonl").write_text(json.dumps({"image_id": 1, "expression": "a", "ann_ids": []}))
+    given = ["--annotations", str(tmp_path / "a.json"), "--images", str(tmp_path), "--expressions"]
+    done = genseg("coco", *given, str(tmp_path / "e.jsonl"), "-o", str(tmp_path / "own"), "--max-skipped", "1")
+    assert done.exit_code == ExitCode.SOME_FAILED
+    assert "error: not one sample could be made, of 1 sample: picture missing 1\n" in done.stderr
+    assert not (tmp_path / "own").exists()

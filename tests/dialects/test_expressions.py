@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,7 +42,14 @@ if TYPE_CHECKING:
         ("the \u202eman\u200b\ufeff", "the man"),
         ("the \ud800man", "the man"),
         ("ÉCOLE ß ΣΑΣ", "école ß σας"),
-        ("左边的红色方块。", "左边的红色方块。"),
+        ("左边的红色方块。", "左边的红色方块"),
+        ("哪一个？！", "哪一个"),
+        ("赤い箱｡", "赤い箱"),
+        ("Cafe\u0301 sign", "caf\u00e9 sign"),
+        ("CAF\u00c9 sign", "caf\u00e9 sign"),
+        ("\u1100\u1161 box", "\uac00 box"),
+        ("e\u200b\u0301", "\u00e9"),
+        ("\u1fefred\u1fef", "red"),  # composed, it is a grave accent
         ("می\u200cخواهم", "می\u200cخواهم"),
         ("", ""),
         (' "." ', ""),
@@ -52,8 +60,15 @@ def test_spellings(text: str, expected: str) -> None:
     assert normalise_expression(text) == expected
 
 
-@given(st.one_of(st.text(st.characters()), st.text("ab .?!'\"`\u201c\u201d\u00a0\x00\u200b", max_size=12)))
+@given(
+    st.one_of(
+        st.text(st.characters()),
+        st.text("aeE\u0301\u0307\u0345\u3002\uff01 .?!'\"`\u201c\u201d\u00a0\x00\u200b", max_size=12),
+    )
+)
 @example("İ")
+@example("A\u030a\u2126\u212a")
+@example("a \u0301\u3002\u0301")
 @example("''a''")
 @example('a"."')
 def test_normal_is_normal(text: str) -> None:
@@ -63,7 +78,8 @@ def test_normal_is_normal(text: str) -> None:
     assert normalise_expression(f"  {once} ") == once
     assert once == once.strip()
     assert "  " not in once
-    assert not once.endswith((".", "?", "!"))
+    assert not once.endswith((".", "?", "!", "。", "？", "！"))
+    assert unicodedata.is_normalized("NFC", once)
 
 
 def test_a_long_expression_is_quick() -> None:

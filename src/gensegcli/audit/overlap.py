@@ -118,6 +118,8 @@ class _Side:
         self.digests = [look.digest for look in seen] if Method.DIGEST in methods else nothing
         self.hashes = [look.hash for look in seen] if Method.HASH in methods else nothing
         self.hashed = [place for place, value in enumerate(self.hashes) if value is not None]
+        by_content = set(methods) - {Method.ID}
+        self.decoded = [bool(by_content) and look.digest is not None and not look.problem for look in seen]
         self.plain = sum(look.digest is not None and look.hash is None and not look.problem for look in seen)
 
     def is_known(self, place: int) -> bool:
@@ -125,10 +127,9 @@ class _Side:
         return any(keys[place] is not None for keys in (self.ids, self.digests, self.hashes))
 
     def keys(self, place: int) -> frozenset[str]:
-        """By what the picture can be recognised: its number, its content."""
-        number = {"number"} if self.ids[place] is not None else set()
-        seen = self.digests[place] is not None or self.hashes[place] is not None
-        return frozenset(number | ({"content"} if seen else set()))
+        """By what the picture is recognised wherever it is: its number, its content if it could be decoded."""
+        keys = {"number": self.ids[place] is not None, "content": self.decoded[place]}
+        return frozenset(key for key, there in keys.items() if there)
 
     def hash_array(self) -> np.ndarray:
         return np.array([self.hashes[place] for place in self.hashed], np.uint64)

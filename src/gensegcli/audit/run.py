@@ -168,7 +168,9 @@ def write_lists(folder: Path, overlap: Overlap) -> None:
         GensegError: the disk is full, or the folder cannot be written.
     """
     clean, other = (CLEAN, UNVERIFIED) if overlap.verified else (UNVERIFIED, CLEAN)
-    (folder / other).unlink(missing_ok=True)
+    with saving(folder / other, hint="choose another folder with --write-ids"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / other).unlink(missing_ok=True)
     texts = {
         clean: "".join(f"{name}\n" for name in overlap.clean).encode(),
         OVERLAP: "".join(f"{name}\n" for name in overlap.overlap).encode(),

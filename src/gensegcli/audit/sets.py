@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from gensegcli.dialects.expressions import normalise_expression
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.exports.names import picture_stem
-from gensegcli.images import SUFFIXES
 from gensegcli.files.text import read_bytes
+from gensegcli.images import SUFFIXES
 from gensegcli.manifests import READERS, Row, read_rows
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import Recipe, Refer, names, resolve
@@ -145,7 +145,9 @@ def _refuse_doubles(found: PictureSet) -> None:
     place: dict[str, int] = {}
     for entry in found.entries:
         if place.setdefault(entry.id, entry.picture) != entry.picture:
-            raise GensegError(f"{found.name}: two pictures have samples of the id {entry.id!r}", hint="ids must be unique")
+            raise GensegError(
+                f"{found.name}: two pictures have samples of the id {entry.id!r}", hint="ids must be unique"
+            )
 
 
 def _gather(name: str, drafts: Iterable[_Draft], places: Places, **facts: Any) -> PictureSet:

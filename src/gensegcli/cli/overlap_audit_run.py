@@ -83,9 +83,8 @@ def run(task: Task, *, json: bool, quiet: bool) -> None:
 def _warning(overlap: Overlap, task: Task) -> str:
     """What must be known before a list of clean samples is trusted; said with --quiet too."""
     ids = f", and {CLEAN} is not written: {UNVERIFIED} has what was not found" if task.write_ids else ""
-    return (
-        f"warning: {overlap.uncompared:,} training pictures could not be compared, so no sample is known to be clean{ids}"
-    )
+    pictures = f"{overlap.uncompared:,} training picture{'s' if overlap.uncompared != 1 else ''}"
+    return f"warning: {pictures} could not be compared, so no sample is known to be clean{ids}"
 
 
 def _look(audit: Audit, task: Task, *, quiet: bool) -> Finding:
@@ -112,7 +111,7 @@ def _tables(audit: Audit, finding: Finding, parts: list[Parts]) -> Iterator[str]
         rows = [(s.dataset, " and ".join(s.splits), _n(len(s.image_ids)), _some(s.image_ids)) for s in finding.splits]
         yield table(("splits that share pictures", "", "pictures", ""), rows)
     for part in parts:
-        doubt = "" if finding.overlap.verified else " (clean: not found among what could be compared, unverified)"
+        doubt = "" if finding.overlap.verified else " (clean is not verified)"
         yield f"{part.result.name}{doubt}\n" + _scores(part)
 
 
@@ -134,12 +133,12 @@ def _found(overlap: Overlap, unreadable: int) -> Iterator[tuple[str, str, str, s
             yield row(f"verbatim expressions, {name}", found.anywhere, found.expressions)
             yield row("  on the same picture", found.same_picture, found.expressions)
     refs = overlap.clean_refs + overlap.overlap_refs
-    clean = "clean" if overlap.verified else "not found, unverified:"
-    yield row(f"{clean} refs", overlap.clean_refs, refs)
+    doubt = "" if overlap.verified else " (not verified)"
+    yield row(f"clean refs{doubt}", overlap.clean_refs, refs)
     yield row("overlapping refs", overlap.overlap_refs, refs)
     samples = len(overlap.clean) + len(overlap.overlap) + len(overlap.unknown)
     if samples != refs:
-        yield row(f"{clean} samples", len(overlap.clean), samples)
+        yield row(f"clean samples{doubt}", len(overlap.clean), samples)
         yield row("overlapping samples", len(overlap.overlap), samples)
     if overlap.unknown:
         yield row("samples that could not be compared", len(overlap.unknown), samples)

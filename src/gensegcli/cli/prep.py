@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -132,6 +133,9 @@ def make(
         raise GensegError(
             "--keep-aspect: these pictures are not resized", hint="--for train or --set picture.size=[W,H]"
         )
+    select = resolved.select
+    if seed is not None and not select.count and select.sentence != "random" and resolved.source.kind != "scenes":
+        raise GensegError("--seed: nothing is drawn here", hint="--set select.count=N draws N samples")
     if segmenter is not None and min_prompt_iou is None:
         raise GensegError("--segmenter: nothing is segmented", hint="it belongs to --min-prompt-iou")
     task = Task(
@@ -190,12 +194,20 @@ def show(
     from gensegcli.exports.names import picture_stem
     from gensegcli.prep.recipe import resolve
     from gensegcli.prep.show import draw_sample, find
+    from gensegcli.sources.prepared import no_such_folder
 
     form = _DRAWINGS.get(out.suffix.lower() if out else ".png")
     if form is None:
         raise GensegError(f"{out}: a drawing is saved as {', '.join(_DRAWINGS)}", hint="--out FILE.png")
-    if not Path(what).is_dir():
+    if not os.path.isdir(what):  # noqa: PTH112 -- also false for names that no file can have
+        refused = [name for name, given in (("--id", id_), ("--index", index), ("--out", out)) if given]
+        if Path(what).name != what and not what.endswith(".toml"):
+            raise no_such_folder(Path(what))
         recipe = resolve(what)
+        if refused:
+            raise GensegError(
+                f"{refused[0]}: {what} is a recipe, not a prepared set", hint="name the folder of the set"
+            )
         sys.stdout.buffer.write(
             orjson.dumps(recipe.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         )
@@ -233,12 +245,13 @@ def check(
     else:
         for problem in found.problems:
             console.say(problem)
-        console.say(f"{found.tally.samples:,} samples, {found.number:,} problems")
+        samples, problems = found.tally.samples, found.number
+        console.say(
+            f"{samples:,} sample{'s' if samples != 1 else ''}, {problems:,} problem{'s' if problems != 1 else ''}"
+        )
     if found.number:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 def _root(given: Path | None) -> Path:
-    import os
-
     return given or Path(os.environ.get("GENSEG_DATA") or "data/raw")

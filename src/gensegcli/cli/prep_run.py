@@ -14,14 +14,14 @@ import orjson
 from gensegcli.cli import console
 from gensegcli.cli.progress import progress
 from gensegcli.cli.tables import table
-from gensegcli.prep.card import compared, differences
+from gensegcli.prep.card import compared, differences, unexpected
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import Recipe
 from gensegcli.prep.run import SKIPPED, Progress, Report, prepare
 from gensegcli.prep.select import Draw, candidates, shortage, stratum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from gensegcli.prep.build import Filter
     from gensegcli.sources.raw import RawSet
@@ -67,7 +67,9 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) ->
             tell=tell,
         )
     _emit(_summary(task, report), json=json)
-    for line in differences(task.recipe, report.card):
+    # What the raw files hold and what is published of it stands in the table.
+    lines = differences(task.recipe, report.card) if json else unexpected(task.recipe, report.card)
+    for line in lines:
         say(f"note: {line}")
 
 
@@ -140,8 +142,7 @@ def _emit(value: dict[str, Any], *, json: bool) -> None:
         sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         return
     raw = value.pop("raw", {})
-    rows = [(key, _worded(found)) for key, found in value.items()]
-    sys.stdout.write(table(("", ""), rows).partition("\n")[2])
+    sys.stdout.write(table(("", ""), _rows(value)).partition("\n")[2])
     if raw:
         sys.stdout.write("\n")
         sys.stdout.write(
@@ -149,5 +150,13 @@ def _emit(value: dict[str, Any], *, json: bool) -> None:
         )
 
 
-def _worded(value: Any) -> Any:
-    return ", ".join(f"{key} {number}" for key, number in value.items()) if isinstance(value, dict) else value
+def _rows(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The summary in words, a row for each number."""
+    for key, found in value.items():
+        if key == "objects_by_negative_points":
+            for points, number in found.items():
+                yield f"objects with {points} negative points", f"{number:,}"
+        elif isinstance(found, dict):
+            yield key, ", ".join(f"{reason} {number:,}" for reason, number in found.items()) or "none"
+        else:
+            yield key.replace("_", " "), f"{found:,}" if isinstance(found, int) else found

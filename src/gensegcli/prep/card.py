@@ -24,12 +24,18 @@ def compared(recipe: Recipe, card: Mapping[str, Any]) -> list[tuple[str, int, in
 
 
 def differences(recipe: Recipe, card: Mapping[str, Any]) -> list[str]:
-    """Where the raw data or the result is not what was published or expected; one line each."""
-    found = [
-        f"{number:,} {unit} in the raw files, {published:,} published"
-        for unit, number, published in compared(recipe, card)
-        if published is not None and published != number
-    ]
+    """Where the raw data or the result is not what was published or expected, in a few lines."""
+    other = [(unit, n, told) for unit, n, told in compared(recipe, card) if told is not None and told != n]
+    if not other:
+        return unexpected(recipe, card)
+    here = ", ".join(f"{number:,} {unit}" for unit, number, _ in other)
+    told = ", ".join(f"{published:,}" for _, _, published in other)
+    return [f"{here} in the raw files, {told} published", *unexpected(recipe, card)]
+
+
+def unexpected(recipe: Recipe, card: Mapping[str, Any]) -> list[str]:
+    """Where the result is not what complete raw data gives; one line each."""
+    found = []
     expected = recipe.expected_here
     counts = card["counts"]
     if expected is not None and counts["samples"] != expected.samples:
