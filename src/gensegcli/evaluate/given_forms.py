@@ -19,7 +19,7 @@ from gensegcli.files.text import decode, excerpt, json_type, read_json, read_jso
 from gensegcli.images import SUFFIXES
 from gensegcli.predictions import from_json
 from gensegcli.records import PixelBox
-from gensegcli.sources.raw import coco_image_id
+from gensegcli.sources.ids import coco_image_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
