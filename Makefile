@@ -38,8 +38,12 @@ demo: $(VENV)/.demo ## install, find things in an example picture with the bundl
 	$(BIN)/genseg demo --out $(OUT)
 
 .PHONY: test
-test: $(VENV)/.test lint types ## install, then lint, types and every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.test lint types ## install, then lint, types and every test, a file at a time on each of two cores
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations 10
+
+.PHONY: test-fast
+test-fast: $(VENV)/.test ## the tests that start no engine, train nothing and launch no process of several
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 .PHONY: install
 install: $(VENV)/.demo ## add extras to .venv, as tested: make install EXTRAS=train,sam2
