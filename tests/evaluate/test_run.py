@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import py_sod_metrics as sod
 import pytest
 
 import gensegcli
@@ -163,6 +164,50 @@ def test_foreground_sets_have_their_own_measures(tmp_path: Path) -> None:
     for name in ("S-measure", "F-measure max", "weighted F"):
         assert value(result, name) == pytest.approx(1.0, abs=1e-6), name
     assert value(result, "E-measure max") == pytest.approx(1.0, abs=1e-3), "the reference divides by pixels - 1"
+
+
+def test_grey_level_maps_are_scored_as_pysodmetrics_scores_their_files(tmp_path: Path) -> None:
+    """Four pairs, one without foreground, one map dark; again under another protocol, and after a restart."""
+    rng = np.random.default_rng(3)
+    base, given = tmp_path / "raw" / "DIS5K" / "DIS-TE1", tmp_path / "given"
+    for folder in (base / "im", base / "gt", given):
+        folder.mkdir(parents=True)
+    for number in range(4):
+        mask = np.zeros((48, 64), np.uint8)
+        if number != 3:
+            cv2.circle(mask, (20 + 8 * number, 24), 12, 255, -1)
+        cv2.imwrite(str(base / "im" / f"{number}.png"), rng.integers(0, 255, (48, 64, 3), np.uint8))
+        cv2.imwrite(str(base / "gt" / f"{number}.png"), mask)
+        soft = cv2.GaussianBlur(np.roll(mask, 5, axis=1), (15, 15), 4) * (0.3 if number == 1 else 0.9)
+        cv2.imwrite(str(given / f"{number}.png"), (soft + rng.uniform(0, 9, mask.shape)).astype(np.uint8))
+    out = prepared(tmp_path / "set", "dis5k", tmp_path / "raw", split="test1")
+    measures = {
+        "S-measure": sod.Smeasure(),
+        "weighted F": sod.WeightedFmeasure(),
+        "MAE": sod.MAE(),
+        "E": sod.Emeasure(),
+    }
+    for number in range(4):
+        pair = [cv2.imread(str(folder / f"{number}.png"), cv2.IMREAD_GRAYSCALE) for folder in (given, base / "gt")]
+        for measure in measures.values():
+            measure.step(*pair)
+    found = {name: measure.get_results() for name, measure in measures.items()}
+    expected = {
+        "S-measure": found["S-measure"]["sm"],
+        "weighted F": found["weighted F"]["wfm"],
+        "MAE": found["MAE"]["mae"],
+        "E-measure max": found["E"]["em"]["curve"].max(),
+        "E-measure mean": found["E"]["em"]["curve"].mean(),
+        "E-measure adaptive": found["E"]["em"]["adp"],
+    }
+    for protocol in ("genseg", "gres"):
+        (result,) = scripted(out, None, tmp_path / "run", given=given, protocol=protocol).run()
+        assert {name: value(result, name) for name in expected} == pytest.approx(expected, abs=1e-9)
+        assert result.summary.composition.no_target == 1
+        assert result.notes[-1] == (
+            "4 predictions are grey-level maps: their masks are what is above 127 of 255 (the first: 0.png); "
+            "S, E, F, weighted F and MAE score the maps as they are"
+        )
 
 
 # ---------------------------------------------------------------- stages

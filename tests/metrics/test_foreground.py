@@ -16,9 +16,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from gensegcli.errors import GensegError
 from gensegcli.geometry import rle
-from gensegcli.metrics.foreground import foreground_score, mean_of_curve, s_measure, weighted_f_measure
+from gensegcli.metrics.foreground import foreground_score, map_score, mean_of_curve, s_measure, weighted_f_measure
 from gensegcli.metrics.protocols import PROTOCOLS
-from gensegcli.metrics.records import ForegroundScore
+from gensegcli.metrics.records import ForegroundScore, score_from_json, score_to_json
 from gensegcli.metrics.score import score_sample
 from gensegcli.metrics.summary import summarise
 from gensegcli.records import PixelBox, Size
@@ -37,8 +37,9 @@ def reference(masks: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
         warnings.simplefilter("ignore")  # it announces that `Fmeasure` will go, and divides by no pixels
         measures = sod.Smeasure(), sod.Emeasure(), sod.Fmeasure(), sod.WeightedFmeasure(), sod.MAE()
         for predicted, true in masks:
+            grey = predicted.astype(np.uint8) * 255 if predicted.dtype == bool else predicted
             for measure in measures:
-                measure.step(predicted.astype(np.uint8) * 255, true.astype(np.uint8) * 255)
+                measure.step(grey, true.astype(np.uint8) * 255)
         s, e, f, weighted, mae = (measure.get_results() for measure in measures)
     return {
         "S-measure": float(s["sm"]),
@@ -54,6 +55,13 @@ def reference(masks: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
 
 
 def named(found: ForegroundScore) -> dict[str, float]:
+    curves = {}
+    if found.e_curve is not None and found.f_curve is not None:
+        curves = {
+            f"{letter}-measure {how}": float(getattr(np, how)(curve))
+            for letter, curve in (("E", found.e_curve), ("F", found.f_curve))
+            for how in ("mean", "max")
+        }
     return {
         "S-measure": found.s_measure,
         "E-measure mean": float(mean_of_curve(np.array(found.e_measure), np.array(found.e_measure_full))),
@@ -64,6 +72,7 @@ def named(found: ForegroundScore) -> dict[str, float]:
         "F-measure adaptive": found.f_measure_adaptive,
         "weighted F": found.weighted_f,
         "MAE": found.mae,
+        **curves,
     }
 
 
@@ -76,6 +85,63 @@ def assert_same(found: dict[str, float], expected: dict[str, float]) -> None:
 @given(pairs)
 def test_any_masks(pair: tuple[np.ndarray, np.ndarray]) -> None:
     assert_same(named(foreground_score(*pair)), reference([pair]))
+
+
+maps = shapes.flatmap(
+    lambda shape: st.tuples(
+        st.one_of(
+            arrays(np.uint8, shape), arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 90, 127, 128, 255]))
+        ),
+        arrays(bool, shape),
+    )
+)
+
+
+@given(maps)
+def test_any_grey_level_map(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    assert_same(named(map_score(*pair)), reference([pair]))
+
+
+@pytest.mark.parametrize("level", [0, 90, 255])
+@pytest.mark.parametrize("true", [False, True])
+def test_maps_of_one_level_and_masks_without_or_with_all_pixels(level: int, true: bool) -> None:
+    pair = np.full((6, 8), level, np.uint8), np.full((6, 8), true)
+
+    assert_same(named(map_score(*pair)), reference([pair]))
+
+
+def test_a_mask_as_a_map_scores_as_the_mask() -> None:
+    rng = np.random.default_rng(0)
+    mask, true = rng.random((30, 40)) > 0.6, rng.random((30, 40)) > 0.5
+
+    assert named(map_score(mask.astype(np.uint8) * 255, true)) == pytest.approx(
+        named(foreground_score(mask, true)), abs=1e-12
+    )
+
+
+def test_a_set_of_maps_and_masks() -> None:
+    """The maximum is of the mean curve, to which masks add theirs."""
+    rng = np.random.default_rng(1)
+    pairs, scores = [], []
+    for number in range(12):
+        true = np.zeros((24, 32), bool)
+        if number:  # the first is a picture without foreground
+            true[4 + number : 16, 6:20] = True
+        soft = cv2.GaussianBlur(np.roll(true, number % 5, axis=1) * 255.0 + rng.normal(40, 20, true.shape), (5, 5), 2)
+        levels = None if number % 3 == 2 else np.clip(soft, 0, 250).astype(np.uint8)
+        mask = soft > 127
+        box = [PixelBox(0, 0, 1, 1)]
+        case = Case((32, 24), [true], [mask], box, box)
+        scored = score_sample(
+            case.truth(f"{number:02}"), case.guess(f"{number:02}"), PROTOCOLS["genseg"], foreground=True, levels=levels
+        )
+        scores.append(score_from_json(json.loads(json.dumps(score_to_json(scored)))))
+        pairs.append((mask if levels is None else levels, true))
+    found = summarise(scores, PROTOCOLS["genseg"], resamples=20).metrics
+
+    expected = reference(pairs)
+    assert_same({name: found[name].value for name in expected}, expected)
+    assert found["F-measure max"].low < found["F-measure max"].value
 
 
 @pytest.mark.parametrize("true", ["empty", "full", "part"])

@@ -295,6 +295,7 @@ class Evaluation:
             self.folder / SCORES / name / f"{self.protocol.name}{chosen}.jsonl",
             self.protocol,
             boxes_only=boxes_only,
+            maps=None if self.given is None else self._given().levels,
             stage=stage,
         )
         resamples = self.settings.settings.eval.resamples

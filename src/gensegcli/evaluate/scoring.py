@@ -20,8 +20,10 @@ from gensegcli.records import RefusalKind
 from gensegcli.store import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    import numpy as np
 
     from gensegcli.evaluate.data import Choice, EvalSet
     from gensegcli.evaluate.stages import Stage
@@ -50,6 +52,7 @@ def score(
     protocol: Protocol,
     *,
     boxes_only: bool = False,
+    maps: Callable[[str], np.ndarray | None] | None = None,
     stage: Stage = silent,
 ) -> Scored:
     """Score every chosen sample that has no row yet; one without a prediction counts as an empty answer.
@@ -61,6 +64,7 @@ def score(
         path: file of the rows.
         protocol: the conventions.
         boxes_only: the predictions' masks mean nothing, or the set has none.
+        maps: gives the grey-level map (uint8, h w) behind a sample's mask where it is one; asked in foreground sets.
         stage: told how far it is.
 
     Raises:
@@ -78,7 +82,8 @@ def score(
                 guess = missing_guess(sample.id) if missing else guess_of(from_json(predictions[sample.id]))
                 if boxes_only:
                     guess = replace(guess, masks=None)
-                scored = score_sample(truth_of(sample), guess, protocol, foreground=data.foreground)
+                levels = maps(sample.id) if maps is not None and data.foreground else None
+                scored = score_sample(truth_of(sample), guess, protocol, foreground=data.foreground, levels=levels)
                 made = {"missing": missing, "genseg": __version__, "seconds": perf_counter() - started}
                 rows.append({**score_to_json(scored), **made}, replace=sample.id in old)
                 step(None)

@@ -1,4 +1,4 @@
-"""Measures of foreground segmentation, as PySODMetrics computes them, for masks that are bool.
+"""Measures of foreground segmentation, as PySODMetrics computes them, for bool masks and for grey-level maps.
 
 PySODMetrics walks 256 thresholds over a grey map. A mask has two values only: at every threshold above 0 the map is the
 mask, at 0 it is full. So counts of pixels say everything, but for the weighted F-measure, which asks where they lie.
@@ -16,7 +16,8 @@ from gensegcli.metrics.overlap import Overlap, overlap
 from gensegcli.metrics.records import ForegroundScore
 
 _EPS = float(np.spacing(1))
-_LEVELS = 256
+LEVELS = 256
+"""Of a grey map, and thresholds of its curves."""
 
 
 def foreground_score(predicted: np.ndarray, true: np.ndarray) -> ForegroundScore:
@@ -42,9 +43,47 @@ def foreground_score(predicted: np.ndarray, true: np.ndarray) -> ForegroundScore
     )
 
 
+def map_score(levels: np.ndarray, true: np.ndarray) -> ForegroundScore:
+    """Every measure of a predicted grey-level map (uint8, h w) and a true bool mask (h w).
+
+    As PySODMetrics does, the map is stretched first, so that its darkest level is 0 and its brightest 1; a map of one
+    level stays as it is.
+
+    Raises:
+        GensegError: map and mask differ in size.
+    """
+    soft = levels / (LEVELS - 1)
+    low, high = soft.min(), soft.max()
+    if low != high:
+        soft = (soft - low) / (high - low)
+    # Twice the mean, which both adaptive measures cut at.
+    adaptive, pixels, area = overlap(soft >= min(2 * soft.mean(), 1), true), true.size, _pixels(true)
+    steps = (soft * (LEVELS - 1)).astype(np.uint8)
+    inside, outside = (np.bincount(steps[part], minlength=LEVELS)[::-1].cumsum() for part in (true, ~true))
+    counts = [
+        Overlap(intersection=shared, union=area + beside, predicted=shared + beside, true=area)
+        for shared, beside in zip(inside.tolist(), outside.tolist(), strict=True)
+    ]
+    e_curve = tuple(e_measure(cut, pixels) for cut in counts)
+    f_curve = tuple(f_measure(cut) for cut in counts)
+    return ForegroundScore(
+        s_measure=s_measure(soft, true),
+        e_measure=e_curve[LEVELS // 2],
+        e_measure_full=e_curve[-1],
+        e_measure_adaptive=e_measure(adaptive, pixels),
+        f_measure=f_curve[LEVELS // 2],
+        f_measure_full=f_curve[-1],
+        f_measure_adaptive=f_measure(adaptive),
+        weighted_f=weighted_f_measure(soft, true),
+        mae=float(np.mean(np.abs(soft - true))),
+        e_curve=e_curve,
+        f_curve=f_curve,
+    )
+
+
 def mean_of_curve(at_mask: np.ndarray, at_full: np.ndarray) -> np.ndarray:
     """The mean over 256 thresholds of measures that have one value at the lowest and another at all others."""
-    return ((_LEVELS - 1) * at_mask + at_full) / _LEVELS
+    return ((LEVELS - 1) * at_mask + at_full) / LEVELS
 
 
 def f_measure(counts: Overlap, *, beta2: float = 0.3) -> float:
@@ -81,10 +120,10 @@ def e_measure(counts: Overlap, pixels: int) -> float:
 
 
 def s_measure(predicted: np.ndarray, true: np.ndarray, *, alpha: float = 0.5) -> float:
-    """Structure measure of two bool masks (h w), in [0, 1]: likeness of objects and of the four parts around the centroid.
+    """Structure measure, in [0, 1]: likeness of objects and of the four parts around the centroid.
 
     Args:
-        predicted: the mask.
+        predicted: the bool mask (h w), or a map of floats from 0 to 1.
         true: the true mask; where it is empty or full, the share of pixels that agree is the measure.
         alpha: weight of the objects.
 
@@ -93,11 +132,14 @@ def s_measure(predicted: np.ndarray, true: np.ndarray, *, alpha: float = 0.5) ->
     """
     pixels, area = true.size, _pixels(true)
     if area in (0, pixels):
-        return float(np.mean(predicted == true))
-    objects = (
-        area * _object(_pixels(predicted & true), area)
-        + (pixels - area) * _object(_pixels(~(predicted | true)), pixels - area)
-    ) / pixels
+        mean = float(np.mean(predicted))
+        return mean if area else 1 - mean
+    if predicted.dtype == bool:
+        front = _object(_pixels(predicted & true), area)
+        back = _object(_pixels(~(predicted | true)), pixels - area)
+    else:
+        front, back = _uniform(predicted[true]), _uniform(1 - predicted[~true])
+    objects = (area * front + (pixels - area) * back) / pixels
     return max(0.0, alpha * objects + (1 - alpha) * _region(predicted, true))
 
 
@@ -112,6 +154,13 @@ def _object(right: int, area: int) -> float:
     return 2 * mean / (mean * mean + 1 + deviation + _EPS)
 
 
+def _uniform(values: np.ndarray) -> float:
+    """`_object` of an area's values (n), 1 where they are right."""
+    mean = float(np.mean(values))
+    deviation = float(np.std(values, ddof=1)) if values.size > 1 else 0.0
+    return 2 * mean / (mean * mean + 1 + deviation + _EPS)
+
+
 def _region(predicted: np.ndarray, true: np.ndarray) -> float:
     rows, columns = (round(float(np.mean(index))) + 1 for index in np.nonzero(true))
     total = 0.0
@@ -119,7 +168,8 @@ def _region(predicted: np.ndarray, true: np.ndarray) -> float:
         for horizontal in (slice(columns), slice(columns, None)):
             part = predicted[vertical, horizontal], true[vertical, horizontal]
             # PySODMetrics has NaN where the centroid lies on the border and a part has no pixels.
-            total += part[0].size * _likeness(*part) if part[0].size else 0.0
+            alike = _likeness if predicted.dtype == bool else _likeness_of_map
+            total += part[0].size * alike(*part) if part[0].size else 0.0
     return total / true.size
 
 
@@ -136,8 +186,20 @@ def _likeness(predicted: np.ndarray, true: np.ndarray) -> float:
     return above / (below + _EPS)
 
 
+def _likeness_of_map(predicted: np.ndarray, true: np.ndarray) -> float:
+    """`_likeness` of a map of floats."""
+    x, y = float(np.mean(predicted)), float(np.mean(true))
+    more = predicted.size - 1 + _EPS
+    off, true_off = predicted - x, true - y
+    above = 4 * x * y * float(np.sum(off * true_off)) / more
+    below = (x * x + y * y) * (float(np.sum(off * off)) + float(np.sum(true_off * true_off))) / more
+    if above == 0:
+        return float(below == 0)
+    return above / (below + _EPS)
+
+
 def weighted_f_measure(predicted: np.ndarray, true: np.ndarray) -> float:
-    """Weighted F-measure (β² = 1) of two bool masks (h w), in [0, 1].
+    """Weighted F-measure (β² = 1) of a bool mask or a map of floats and a true bool mask (h w), in [0, 1].
 
     Errors near others of their kind inside the object weigh less, and errors in the background weigh more the farther
     they lie from the object. 0 for an empty true mask.
@@ -145,7 +207,7 @@ def weighted_f_measure(predicted: np.ndarray, true: np.ndarray) -> float:
     if not true.any():
         return 0.0
     distance, nearest = distance_transform_edt(~true, return_indices=True)
-    error = (predicted != true).astype(float)
+    error = np.abs(predicted.astype(float) - true)
     # The background takes the error of the nearest pixel of the object, so that its edge is smoothed rightly.
     spread = error[tuple(nearest)]
     smooth = cv2.filter2D(spread, -1, _GAUSSIAN, borderType=cv2.BORDER_CONSTANT)

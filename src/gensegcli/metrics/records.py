@@ -67,7 +67,10 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class ForegroundScore:
-    """Measures of foreground segmentation, of a bool mask. Where a curve over thresholds is meant: at both its values."""
+    """Measures of foreground segmentation. Where a curve over thresholds is meant: at both values it has for a mask.
+
+    Of a grey-level map the whole curve is there, and the first of the two values is that at the middle threshold.
+    """
 
     s_measure: float
     e_measure: float
@@ -79,6 +82,9 @@ class ForegroundScore:
     f_measure_adaptive: float
     weighted_f: float
     mae: float
+    e_curve: tuple[float, ...] | None = None
+    """Of a grey-level map: at each of 256 thresholds, from the highest to 0; None for a mask, as the next."""
+    f_curve: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gensegcli.errors import GensegError
 from gensegcli.geometry import rle
 from gensegcli.metrics.boxes import enclosing_iou, matched_iou
@@ -12,8 +14,6 @@ from gensegcli.metrics.protocols import NoTarget
 from gensegcli.metrics.records import SampleScore, SizeClass
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from gensegcli.metrics.overlap import Overlap
     from gensegcli.metrics.protocols import Protocol
     from gensegcli.metrics.records import ForegroundScore, Guess, Truth
@@ -23,7 +23,14 @@ SMALL, MEDIUM = 32**2, 96**2
 """COCO's bounds between small, medium and large objects, in pixels."""
 
 
-def score_sample(truth: Truth, guess: Guess, protocol: Protocol, *, foreground: bool = False) -> SampleScore:
+def score_sample(
+    truth: Truth,
+    guess: Guess,
+    protocol: Protocol,
+    *,
+    foreground: bool = False,
+    levels: np.ndarray | None = None,
+) -> SampleScore:
     """Score one sample.
 
     Who abstained or could not be read has found nothing: its masks and boxes, if it has any, are left out of account.
@@ -33,6 +40,7 @@ def score_sample(truth: Truth, guess: Guess, protocol: Protocol, *, foreground: 
         guess: what was predicted for the same sample. Masks without boxes are taken to have the smallest ones.
         protocol: the conventions.
         foreground: also the measures of foreground sets (S, E, F, weighted F, MAE), which decode the masks.
+        levels: the grey-level map (uint8, h w) behind the mask, if it is one: these measures are then of the map.
 
     Raises:
         GensegError: a mask is not of the picture's size.
@@ -78,7 +86,7 @@ def score_sample(truth: Truth, guess: Guess, protocol: Protocol, *, foreground: 
         box_scores=box_scores,
         think=guess.think,
         tokens=guess.tokens,
-        foreground=_foreground(*masks, truth.ignore, protocol.ignore) if masks and foreground else None,
+        foreground=_foreground(*masks, truth.ignore, protocol.ignore, levels) if masks and foreground else None,
     )
 
 
@@ -105,14 +113,16 @@ def _size_class(truth: Truth, area: int) -> SizeClass:
     return SizeClass.SMALL if scaled < SMALL else SizeClass.MEDIUM if scaled < MEDIUM else SizeClass.LARGE
 
 
-def _foreground(predicted: Rle, true: Rle, ignore: Rle | None, ignored: IgnoreRule) -> ForegroundScore:
-    from gensegcli.metrics.foreground import foreground_score
+def _foreground(
+    predicted: Rle, true: Rle, ignore: Rle | None, ignored: IgnoreRule, levels: np.ndarray | None
+) -> ForegroundScore:
+    from gensegcli.metrics.foreground import foreground_score, map_score
 
-    masks: list[np.ndarray] = [rle.decode(predicted), rle.decode(true)]
+    masks: list[np.ndarray] = [rle.decode(predicted) if levels is None else levels, rle.decode(true)]
     if ignore is not None:
         unclear = rle.decode(ignore)
         if ignored is IgnoreRule.FOREGROUND:
             masks[1] |= unclear
         else:
-            masks = [mask & ~unclear for mask in masks]
-    return foreground_score(*masks)
+            masks = [np.where(unclear, mask.dtype.type(0), mask) for mask in masks]
+    return (foreground_score if levels is None else map_score)(*masks)

@@ -17,7 +17,7 @@ from gensegcli.geometry.boxes import ROUNDING
 from gensegcli.metrics.average_precision import NAMES as AP_NAMES
 from gensegcli.metrics.average_precision import BoxMatches, ImageBoxes, average_precision, match_boxes
 from gensegcli.metrics.bootstrap import Ratio, Ratios, interval, resample_counts
-from gensegcli.metrics.foreground import mean_of_curve
+from gensegcli.metrics.foreground import LEVELS, mean_of_curve
 from gensegcli.metrics.protocols import BoxScore, NoTarget
 from gensegcli.metrics.records import Composition, Estimate, ForegroundScore, SizeClass, Summary
 
@@ -94,16 +94,20 @@ class _Columns:
     """True boxes, predicted boxes and their scores."""
     foreground: np.ndarray | None
     """(n 9), or None if no sample has these measures."""
+    curves: np.ndarray | None
+    """E- and F-measure at 256 thresholds (n 2 256); None where no sample is a grey-level map."""
 
     @classmethod
     def of(cls, scores: Iterable[SampleScore]) -> _Columns:
         numbers, foreground = array("d"), array("d")
         texts: list[tuple[object, ...]] = []
         boxes: list[tuple[object, ...]] = []
+        curves: list[np.ndarray | None] = []
         for score in scores:
             numbers.extend(math.nan if value is None else value for value in _numbers(score))
             if score.foreground is not None:
                 foreground.extend(_foreground(score.foreground))
+                curves.append(_curves(score.foreground))
             texts.append(_texts(score))
             boxes.append((score.true_boxes, score.predicted_boxes, score.box_scores))
         if not texts:
@@ -119,6 +123,7 @@ class _Columns:
             texts={name: _objects(row[place] for row in _in(texts, order)) for place, name in enumerate(_TEXTS)},
             boxes=_objects(_in(boxes, order)),
             foreground=_all_or_none(foreground, order),
+            curves=_expanded(curves, foreground, order),
         )
 
     def __len__(self) -> int:
@@ -131,6 +136,7 @@ class _Columns:
             {name: column[members] for name, column in self.texts.items()},
             self.boxes[members],
             None if self.foreground is None else self.foreground[members],
+            None if self.curves is None else self.curves[members],
         )
 
     def members(self, ids: Collection[str]) -> np.ndarray:
@@ -157,7 +163,7 @@ _NUMBERS = (
     "predicted_area", "iou", "box_iou", "enclosing_box_iou",
 )  # fmt: skip
 _TEXTS = ("id", "image", "ref", "refusal", "size_class")
-_MEASURES = tuple(one.name for one in fields(ForegroundScore))
+_MEASURES = tuple(one.name for one in fields(ForegroundScore) if not one.name.endswith("_curve"))
 _numbers, _texts, _foreground = attrgetter(*_NUMBERS), attrgetter(*_TEXTS), attrgetter(*_MEASURES)
 
 
@@ -175,6 +181,28 @@ def _all_or_none(values: array[float], order: list[int]) -> np.ndarray | None:
     if len(values) != len(order) * len(_MEASURES):
         raise GensegError("some scores have foreground measures and others have not", hint="score all of them alike")
     return np.frombuffer(values).reshape(len(order), -1)[order]
+
+
+def _curves(score: ForegroundScore) -> np.ndarray | None:
+    """(2 256), None for a mask."""
+    return None if score.e_curve is None else np.array([score.e_curve, score.f_curve])
+
+
+def _expanded(curves: list[np.ndarray | None], measures: array[float], order: list[int]) -> np.ndarray | None:
+    """The curves of all samples (n 2 256), if there is a map among them; a mask's has one value but for threshold 0."""
+    if all(curve is None for curve in curves):
+        return None
+    rows = np.frombuffer(measures).reshape(len(order), -1)
+    places = [[_MEASURES.index(name), _MEASURES.index(f"{name}_full")] for name in ("e_measure", "f_measure")]
+    found = np.empty((len(order), 2, LEVELS))
+    for place, sample in enumerate(order):
+        curve = curves[sample]
+        if curve is None:
+            at_mask, at_full = rows[sample, places].T
+            found[place, :, :-1], found[place, :, -1] = at_mask[:, None], at_full
+        else:
+            found[place] = curve
+    return found
 
 
 GROUPS = ("single", "multi", "no-target", *(size.value for size in SizeClass))
@@ -259,7 +287,7 @@ def _ratios(columns: _Columns, protocol: Protocol) -> Iterator[Ratio]:
     yield Ratio("think", told, numbers["think"])
     yield Ratio("tokens", told, numbers["tokens"])
     if columns.foreground is not None:
-        yield from _foreground_ratios(dict(zip(_MEASURES, columns.foreground.T, strict=True)))
+        yield from _foreground_ratios(dict(zip(_MEASURES, columns.foreground.T, strict=True)), columns.curves)
 
 
 def _mask_ratios(columns: _Columns, protocol: Protocol) -> Iterator[Ratio]:
@@ -301,12 +329,17 @@ def _has_masks(columns: _Columns) -> bool:
     return True
 
 
-def _foreground_ratios(measures: Mapping[str, np.ndarray]) -> Iterator[Ratio]:
+def _foreground_ratios(measures: Mapping[str, np.ndarray], curves: np.ndarray | None) -> Iterator[Ratio]:
     over = np.ones(len(measures["mae"]), bool)
     yield Ratio("S-measure", over, measures["s_measure"])
-    for letter, name in (("E", "e_measure"), ("F", "f_measure")):
-        curve = np.stack([measures[name], measures[f"{name}_full"]])
-        yield Ratio(f"{letter}-measure mean", over, mean_of_curve(*curve))
+    for place, (letter, name) in enumerate((("E", "e_measure"), ("F", "f_measure"))):
+        if curves is None:
+            curve = np.stack([measures[name], measures[f"{name}_full"]])
+            mean = mean_of_curve(*curve)
+        else:
+            curve = np.ascontiguousarray(curves[:, place].T)
+            mean = curve.mean(axis=0)
+        yield Ratio(f"{letter}-measure mean", over, mean)
         yield Ratio(f"{letter}-measure max", over, curve)
         yield Ratio(f"{letter}-measure adaptive", over, measures[f"{name}_adaptive"])
     yield Ratio("weighted F", over, measures["weighted_f"])
