@@ -78,6 +78,8 @@ def predictions(draw: st.DrawFn) -> Prediction:
         prompt_mode=draw(st.sampled_from(PromptMode)),
         dialect=draw(texts),
         prompt_digest=draw(texts),
+        dropped=draw(st.dictionaries(st.sampled_from(["instances", "points", "negatives"]), st.integers(1, 120))),
+        clipped=draw(st.integers(0, 360)),
     )
 
 
@@ -126,6 +128,9 @@ def _record() -> dict[str, Any]:
         (("refusal",), {"kind": "moody", "detail": "", "think": None}, r"refusal\.kind"),
         (("model",), "demo", "model: Input should be"),
         (("tokens",), -1, "tokens"),
+        (("dropped",), 3, "dropped"),
+        (("dropped",), {"points": -1}, r"dropped\.points"),
+        (("clipped",), None, "clipped"),
     ],
 )
 def test_a_wrong_field_is_named(path: tuple[str | int, ...], value: object, words: str) -> None:
@@ -138,12 +143,31 @@ def test_a_wrong_field_is_named(path: tuple[str | int, ...], value: object, word
         from_json(record)
 
 
-@pytest.mark.parametrize("field", list(PredictionForm.model_fields))
+LATER = {"dropped": {}, "clipped": 0}
+"""Fields that older writers did not know, with what their absence means."""
+
+
+@pytest.mark.parametrize("field", [name for name in PredictionForm.model_fields if name not in LATER])
 def test_a_missing_field_is_named(field: str) -> None:
     record = _record()
     del record[field]
     with pytest.raises(GensegError, match=rf": {field}: Field required"):
         from_json(record)
+
+
+def test_a_record_of_an_older_writer_is_read() -> None:
+    record = _record()
+    for field, value in LATER.items():
+        assert record.pop(field) == value
+    prediction = from_json(record)
+    assert {field: getattr(prediction, field) for field in LATER} == LATER
+    assert prediction.dropped_total == 0
+
+
+def test_what_was_dropped_adds_up() -> None:
+    prediction = made_prediction(dropped={"instances": 1, "points": 3}, clipped=2)
+    assert prediction.dropped_total == 4
+    assert from_json(to_json(prediction)) == prediction
 
 
 def test_unknown_fields_of_newer_writers_are_left_alone() -> None:

@@ -355,6 +355,8 @@ class Pipeline(AbstractContextManager["Pipeline", None]):
             prompt_mode=mode,
             dialect=self.dialect.name,
             prompt_digest=self.dialect.digest,
+            dropped=dict(reading.dropped) if isinstance(reading, Answer) else {},
+            clipped=reading.clipped if isinstance(reading, Answer) else 0,
         )
 
 

@@ -112,6 +112,14 @@ class PredictionForm(_Form):
     prompt_mode: PromptMode = Field(description="which parts of an instance prompted the segmenter")
     dialect: str = Field(description="name of question and answer form")
     prompt_digest: str = Field(description="first 12 hex digits of the SHA-256 of the question's template")
+    dropped: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="parts of the answer that could not be used and were left out: how many `instances`, `points`, "
+        "`negatives`; a record without the field is of an older writer",
+    )
+    clipped: Annotated[int, Field(ge=0)] = Field(
+        0, description="boxes and points that left the picture by up to 2 % and were moved to its edge"
+    )
 
 
 def to_json(prediction: Prediction) -> dict[str, object]:
@@ -137,6 +145,8 @@ def to_json(prediction: Prediction) -> dict[str, object]:
         "prompt_mode": prediction.prompt_mode.value,
         "dialect": prediction.dialect,
         "prompt_digest": prediction.prompt_digest,
+        "dropped": dict(prediction.dropped),
+        "clipped": prediction.clipped,
     }
 
 
@@ -174,6 +184,8 @@ def from_json(record: Mapping[str, object]) -> Prediction:
         prompt_mode=form.prompt_mode,
         dialect=form.dialect,
         prompt_digest=form.prompt_digest,
+        dropped=form.dropped,
+        clipped=form.clipped,
     )
 
 

@@ -86,6 +86,10 @@ class Answer:
 
     instances: tuple[Instance, ...] = ()
     think: str | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """How many `instances`, `points` and `negatives` of the text a tolerant reader could not use."""
+    clipped: int = 0
+    """How many boxes and points it moved to the edge of the picture."""
 
     @property
     def no_target(self) -> bool:
@@ -101,6 +105,7 @@ class RefusalKind(StrEnum):
     BAD_JSON = "bad-json"  # an answer part that is not JSON
     WRONG_KEYS = "wrong-keys"  # JSON, but not of the dialect's shape
     OUT_OF_RANGE = "out-of-range"  # NaN, infinite, outside the picture, or x1 >= x2
+    FRACTIONS = "fractions"  # boxes from 0 to 1 where units of the grid or pixels are expected
     EMPTY_LIST = "empty-list"  # `[]`: neither an object nor the agreed abstention
     TRUNCATED = "truncated"  # cut off by the token limit before one whole instance
 
@@ -263,6 +268,15 @@ class Prediction:
     prompt_mode: PromptMode
     dialect: str
     prompt_digest: str
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """See `Answer`: parts of the answer that could not be used."""
+    clipped: int = 0
+    """See `Answer`."""
+
+    @property
+    def dropped_total(self) -> int:
+        """How many parts of the answer could not be used."""
+        return sum(self.dropped.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from gensegcli.records import Answer, GridBox, GridPoint, Instance
 TWO_POINTS = '{"bbox_2d": [10, 20, 30, 40], "point_1": [15, 25], "point_2": [25, 35]}'
 INSTANCE = Instance(GridBox(10, 20, 30, 40), (GridPoint(15, 25), GridPoint(25, 35)))
 
+UNMISTAKABLE = 80
+"""A coordinate on the grid that is more than 2 pixels in a frame of 28."""
+
 TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<bbox>", "<points>", "<labels>")
 
 
@@ -47,4 +50,7 @@ def answers(draw: st.DrawFn, *, most: int = 3, points_each: int = 2, negatives: 
         st.tuples(*[points] * points_each),
         st.lists(points, max_size=negatives).map(tuple),
     )
-    return Answer(tuple(draw(st.lists(instance, max_size=most))), draw(thoughts))
+    instances = draw(st.lists(instance, max_size=most))
+    # Boxes that all lie within one unit of the corner are, to a tolerant reader, fractions of the picture.
+    assume(not instances or max(max(one.box) for one in instances) > UNMISTAKABLE)
+    return Answer(tuple(instances), draw(thoughts))

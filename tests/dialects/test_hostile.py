@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gensegcli.dialects import DIALECTS, get_dialect
-from gensegcli.records import Answer, FinishReason, Refusal, Size
+from gensegcli.records import Answer, FinishReason, Refusal, RefusalKind, Size
 from tests.dialects.answers import TWO_POINTS, answers, completion
 
 PIECES = (
@@ -82,7 +82,8 @@ def check(text: str, frame: Size | None = None, finish: FinishReason | None = No
                 assert 0 <= one.box.y1 < one.box.y2 <= 1000
                 assert all(0 <= value <= 1000 for point in one.points + one.negatives for value in point)
         if isinstance(found[True], Answer):
-            assert found[True] == found[False]
+            fractions = isinstance(found[False], Refusal) and found[False].kind is RefusalKind.FRACTIONS
+            assert fractions or found[True] == found[False]
 
 
 @given(any_text, frames, finishes)
@@ -194,13 +195,13 @@ FORMS = (
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_megabyte_of_it_takes_linear_time(unit: str) -> None:
-    """Measured: 0.4 s at most for one reading on one core. Anything quadratic takes 10^12 steps: many minutes."""
+    """Measured: 3 s at most for one reading on one busy core. Anything quadratic takes 10^12 steps: many minutes."""
     for head, tail in FORMS:
         text = head + unit * (MEGABYTE // len(unit)) + tail
         for name, strict in (("genseg", False), ("genseg", True), ("seg-r1", False), ("seg-r1", True)):
             start = time.process_time()
             found = get_dialect(name).read(text, finish=FinishReason.LENGTH, strict=strict)
-            assert time.process_time() - start < 5, (head, name, strict)
+            assert time.process_time() - start < 15, (head, name, strict)
             assert isinstance(found, Answer | Refusal)
             if isinstance(found, Refusal):
                 assert len(found.detail) <= 250
@@ -213,6 +214,38 @@ def test_deep_nesting_is_refused_before_the_parser_meets_it(depth: int) -> None:
             found = get_dialect("genseg").read(completion(deep), strict=strict)
             assert isinstance(found, Refusal)
             assert "nest deeper" in found.detail
+
+
+DEEP = (
+    '["' + "]" * 3000 + '",' + "[" * 3000,
+    '["' + "]" * 3000 + '",' + "[" * 3000 + "]" * 3001,
+    '["\\"' + "]" * 3000 + '",' + "[" * 3000,
+    "[]" * 3000 + "[" * 3000,
+    "]" * 3000 + "[" * 3000,
+    "}" * 3000 + '{"bbox_2d":' * 3000,
+    '{"' + "}" * 3000 + '":' + '{"bbox_2d":' * 3000,
+    "['" + "]" * 3000 + "'," + "[" * 3000,
+    "\u201c" + "]" * 3000 + "\u201d" + "\uff3b" * 3000,
+    "(" * 3000 + ")" * 3000,
+    '[{"bbox_2d": [1, 2, 3, 4]}, ' + '{"bbox_2d": ' * 3000 + "1" + "}" * 3000,
+    '{"no_target": ' * 3000,
+)
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+@pytest.mark.parametrize("deep", DEEP, ids=range(len(DEEP)))
+def test_brackets_in_strings_do_not_pay_for_others(name: str, deep: str) -> None:
+    """As the guard counts, so does the parser: nothing deep reaches it, whatever stands before."""
+    forms = (
+        deep,
+        completion(deep),
+        f"<bbox>{deep}</bbox>",
+        f"<bbox>[1, 2, 3, 4]</bbox><points>{deep}</points><labels>{deep}</labels>",
+    )
+    for text in forms:
+        check(text)
+    for strict in (True, False):
+        assert isinstance(get_dialect(name).read(completion(deep), strict=strict), Refusal) or "[1, 2, 3, 4]" in deep
 
 
 @pytest.mark.parametrize("name", sorted(DIALECTS))

@@ -38,7 +38,7 @@ def test_seg_zero_reads_strictly_one_object_and_tolerantly_also_our_keys() -> No
     assert dialect.read(completion("[]"), frame=SQUARE, strict=True).kind is K.EMPTY_LIST
     for body in (f"[{SEG_ZERO_BODY}]", SEG_ZERO_BODY.replace("bbox", "bbox_2d").replace("points_", "point_")):
         assert len(dialect.read(completion(body), frame=SQUARE).instances[0].points) == 2
-    assert dialect.read(completion(SEG_ZERO_BODY.replace("210", "841")), frame=SQUARE).kind is K.OUT_OF_RANGE
+    assert dialect.read(completion(SEG_ZERO_BODY.replace("210", "858")), frame=SQUARE).kind is K.OUT_OF_RANGE
 
 
 # ---------------------------------------------------------------- VisionReasoner, ViSurf
@@ -120,11 +120,13 @@ def test_seg_r1_tolerates(text: str, instances: tuple[Instance, ...]) -> None:
         (HEAD + "ok" + BOXES + MARKS, True, K.BAD_FORM),
         (HEAD + BOXES + MARKS + MARKS, True, K.BAD_FORM),
         (HEAD + "<bbox>[1, 2", False, K.BAD_JSON),
-        (HEAD + BOXES.replace("[0", "[x") + MARKS, False, K.BAD_JSON),
-        (HEAD + BOXES + MARKS.replace(", 1]<", "]<"), False, K.WRONG_KEYS),
+        (HEAD + BOXES.replace("[0", "[x") + MARKS, True, K.BAD_JSON),
+        (HEAD + "<bbox>[x, 0, 384, 384]</bbox>" + MARKS, False, K.BAD_JSON),
+        (HEAD + "<bbox>[0, 0, 0, 384]</bbox>" + MARKS, False, K.OUT_OF_RANGE),
+        (HEAD + "<bbox>[0.1, 0.2, 0.5, 0.9]</bbox>" + MARKS, False, K.FRACTIONS),
         (HEAD + BOXES + MARKS.replace(", 1]<", "]<"), True, K.WRONG_KEYS),
-        (HEAD + BOXES + MARKS.replace(", 1]<", ", 2]<"), False, K.WRONG_KEYS),
-        (HEAD + BOXES.replace("0, 0, 384", "0, 0, 0") + MARKS, False, K.OUT_OF_RANGE),
+        (HEAD + BOXES + MARKS.replace(", 1]<", ", 2]<"), True, K.WRONG_KEYS),
+        (HEAD + BOXES.replace("0, 0, 384", "0, 0, 0") + MARKS, True, K.OUT_OF_RANGE),
         (HEAD + BOXES.replace("768", "769") + MARKS, True, K.OUT_OF_RANGE),
         (HEAD + BOXES + '{"no_target": true}', False, K.WRONG_KEYS),
         (HEAD + '{"no_target": false}', False, K.NO_ANSWER),
@@ -132,6 +134,44 @@ def test_seg_r1_tolerates(text: str, instances: tuple[Instance, ...]) -> None:
 )
 def test_seg_r1_refuses(text: str, strict: bool, kind: RefusalKind) -> None:
     assert get_dialect("seg-r1").read(text, frame=FRAME, strict=strict).kind is kind
+
+
+LEFT, RIGHT = FISH
+
+
+@pytest.mark.parametrize(
+    ("text", "instances", "dropped"),
+    [
+        pytest.param(BOXES.replace("[0", "[x") + MARKS, (RIGHT,), {"instances": 1}, id="a bbox part that is no JSON"),
+        pytest.param(BOXES.replace("0, 0, 384", "0, 0, 0") + MARKS, (RIGHT,), {"instances": 1}, id="without area"),
+        pytest.param(
+            BOXES + MARKS.replace(", 1]<", ", 2]<"),
+            FISH,
+            {"points": 1},
+            id="a label that is none, of the point in no box",
+        ),
+        pytest.param(
+            BOXES + MARKS.replace("[576, 576]", "[576, 900]"),
+            (LEFT, Instance(RIGHT.box)),
+            {"points": 1},
+            id="a point outside the frame",
+        ),
+        pytest.param(
+            BOXES + MARKS.replace(", 1]<", "]<"), tuple(Instance(one.box) for one in FISH), {"points": 1}, id="labels"
+        ),
+        pytest.param(
+            BOXES + MARKS.replace("[[96", "[x96"), tuple(Instance(one.box) for one in FISH), {"points": 1}, id="points"
+        ),
+    ],
+)
+def test_seg_r1_drops_what_it_cannot_use(text: str, instances: tuple[Instance, ...], dropped: dict[str, int]) -> None:
+    assert get_dialect("seg-r1").read(HEAD + text, frame=FRAME) == Answer(instances, "two fish", dropped)
+
+
+def test_seg_r1_clips_an_overshoot() -> None:
+    found = get_dialect("seg-r1").read("<bbox>[-15, 0, 384, 783]</bbox>", frame=FRAME)
+
+    assert found == Answer((Instance(GridBox(0, 0, 500, 1000)),), clipped=1)
 
 
 def test_seg_r1_cut_off() -> None:

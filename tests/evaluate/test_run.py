@@ -100,6 +100,18 @@ def test_true_answers_on_generated_scenes(scenes: Path, answers: Path, tmp_path:
     assert result.summary.refusals == {}
 
 
+def test_the_answers_of_a_run_can_be_given_to_another(scenes: Path, answers: Path, tmp_path: Path) -> None:
+    """Also where a think text holds characters that end a line elsewhere: U+2028, U+0085, form feed."""
+    answers.write_text(answers.read_text().replace("seen", r"seen\u2028there\u0085\f\nhere"))
+    (first,) = scripted(scenes, answers, tmp_path / "first").run()
+    (second,) = scripted(scenes, tmp_path / "first" / "answers.jsonl", tmp_path / "second").run()
+
+    assert second.summary == first.summary
+    assert second.missing == 0
+    thoughts = {row.prediction.think for row in read_run(tmp_path / "second").rows(second) if row.prediction}
+    assert thoughts == {"seen\u2028there\u0085\f\nhere"}
+
+
 @pytest.mark.parametrize(
     ("name", "protocol"),
     [

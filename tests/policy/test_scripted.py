@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,17 +89,42 @@ def test_a_question_without_an_answer_fails_alone(script) -> None:
         ("{", "answers.jsonl:2: not JSON"),
         ("[1]", 'answers.jsonl:2: expected an object with "text"'),
         ('{"query": "x"}', 'expected an object with "text"'),
-        ('{"query": 3, "text": "x"}', "must be strings"),
-        ('{"text": "x", "finish": "maybe"}', "'maybe' is not a valid FinishReason"),
+        ("7", 'answers.jsonl:2: expected an object with "text", found a number'),
+        ('{"query": 3, "text": "x"}', "answers.jsonl:2: query must be a text, found 3"),
+        ('{"image": ["a.jpg"], "text": "x"}', "answers.jsonl:2: image must be a text, found ['a.jpg']"),
+        ('{"id": 1.5, "text": "x"}', "answers.jsonl:2: id must be a text, found 1.5"),
+        ('{"id": true, "text": "x"}', "answers.jsonl:2: id must be a text, found True"),
+        ('{"id": 1e999, "text": "x"}', "answers.jsonl:2: id must be a text, found inf"),
+        ('{"text": "x", "finish": "maybe"}', "answers.jsonl:2: finish is stop or length, found 'maybe'"),
+        ('{"text": "x", "finish": []}', "answers.jsonl:2: finish is stop or length, found []"),
+        ('{"text": "x", "text": "y"}', "answers.jsonl:2: the key 'text' stands twice"),
+        ('{"text": "\\ud800"}', "answers.jsonl:2: holds text that is not Unicode (a lone surrogate)"),
+        ('{"text": ' + "[" * 3000, "answers.jsonl:2: "),
+        ('{"text": "x", "n": ' + "9" * 5000, "answers.jsonl:2: not JSON"),
     ],
 )
 def test_a_bad_line_is_named(script, line: str, complaint: str) -> None:
-    with pytest.raises(GensegError, match=complaint.replace("[", r"\[")):
+    with pytest.raises(GensegError, match=re.escape(complaint)):
         script({"text": "good"}, line)
 
 
+def test_line_separators_inside_a_text_end_no_line_and_a_mark_before_the_first_is_none_of_it(tmp_path: Path) -> None:
+    """U+2028, U+2029, U+0085 and form feed may stand in JSON as they are: only a line feed ends a line."""
+    said = ["a\u2028b", "c\u0085d", "e\u2029f"]
+    lines = [json.dumps({"text": text}, ensure_ascii=False) for text in said]
+    file = tmp_path / "answers.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+
+    assert texts(ScriptedPolicy(file), *[question(query="x")] * 3) == [[text] for text in said]
+
+
+@pytest.mark.parametrize("number", ["785", "785.0", '"785"'])
+def test_ids_that_are_whole_numbers_are_texts(script, number: str) -> None:
+    assert texts(script(f'{{"id": {number}, "text": "found"}}'), question(id="785", query="x")) == [["found"]]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(GensegError, match=r"nothing\.jsonl: No such file"):
+    with pytest.raises(GensegError, match=r"nothing\.jsonl: cannot be read \(No such file"):
         ScriptedPolicy(tmp_path / "nothing.jsonl")
 
 

@@ -1,10 +1,11 @@
-"""Where in a completion its parts lie: think text, answer part, fenced code, flat JSON objects. Linear in its length."""
+"""Where in a completion its parts lie: think text, answer part, fenced code, JSON objects. Linear in its length."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
+from gensegcli.dialects.tokens import QUOTES, Scanner, without_control_tokens
 from gensegcli.records import FinishReason, Refusal, RefusalKind
 
 THINK, THINK_END, ANSWER, ANSWER_END = "<think>", "</think>", "<answer>", "</answer>"
@@ -15,8 +16,7 @@ WHITE = " \t\n\r"
 
 FENCE = "```"
 _FENCE_LABEL = re.compile(r"[A-Za-z0-9_+-]*[ \t]*\n")
-_FLAT_OBJECT = re.compile(r"\{[^{}]*\}")
-_BETWEEN_OBJECTS = re.compile(r"[\s,]*")
+_PLAIN_BRACES = re.compile(rf"\{{[^{{}}{QUOTES}]*+\}}")
 _DETAIL = 120
 _CUT = frozenset({RefusalKind.NO_ANSWER, RefusalKind.BAD_FORM, RefusalKind.BAD_JSON})
 """What a text that the token limit cut off looks like."""
@@ -94,8 +94,10 @@ def tolerant_parts(text: str) -> Parts:
     """Think text and answer body of any text: the last answer part, else what follows the think part, else everything.
 
     The opening think tag may be missing (some chat templates put it into the prompt), as may any closing tag. Where
-    nothing follows the think part, or nothing ends it, an answer inside it counts.
+    nothing follows the think part, or nothing ends it, an answer inside it counts. Control tokens around the text and
+    around the body are no part of it.
     """
+    text = without_control_tokens(text)
     thought, ended, rest = text.rpartition(THINK_END)
     if not ended:
         thought, _, _ = text.partition(ANSWER) if ANSWER in text else ("", "", "")
@@ -110,7 +112,7 @@ def tolerant_parts(text: str) -> Parts:
     think = thought.partition(THINK)[2] if THINK in thought else thought
     within = where is text if ended else THINK in before
     aside = thinking or (within and bool(after.replace(THINK_END, "").strip()))
-    return Parts(think or None, body.strip(), tagged, thinking, bool(opened and closed), aside)
+    return Parts(think or None, without_control_tokens(body).strip(), tagged, thinking, bool(opened and closed), aside)
 
 
 def elements(text: str, tag: str) -> list[str]:
@@ -133,7 +135,7 @@ def unfenced(body: str) -> str:
         return body
     inside = pieces[1::2][-1]
     label = _FENCE_LABEL.match(inside)
-    return inside[label.end() if label else 0 :].strip()
+    return without_control_tokens(inside[label.end() if label else 0 :]).strip()
 
 
 def without_fence(body: str) -> str:
@@ -145,20 +147,48 @@ def without_fence(body: str) -> str:
     if body.startswith(FENCE):
         label = _FENCE_LABEL.match(body, len(FENCE))
         body = body[label.end() if label else len(FENCE) :]
-    return body.removesuffix(FENCE).strip()
+    return without_control_tokens(body.removesuffix(FENCE)).strip()
 
 
-def flat_objects(text: str) -> list[list[str]]:
-    """The `{…}` without inner braces, in runs: neighbours that only white space and commas separate.
+class Braces(NamedTuple):
+    """A pair of braces: where it begins and ends, and how many pairs nest in it, itself included."""
 
-    >>> flat_objects('[{"a": 1}, {"b": 2}] or {"c": 3} {"d"')
-    [['{"a": 1}', '{"b": 2}'], ['{"c": 3}']]
+    start: int
+    end: int
+    height: int
+
+
+def braces(text: str) -> list[Braces]:
+    """All closed `{…}`, in the order of their beginnings; braces inside strings inside braces are none.
+
+    >>> text = '[{"a": "}"}, {"b": {}}] or {"c"'
+    >>> [text[pair.start : pair.end] for pair in braces(text)]
+    ['{"a": "}"}', '{"b": {}}', '{}']
     """
-    runs: list[list[str]] = []
-    end = 0
-    for found in _FLAT_OBJECT.finditer(text):
-        if not runs or not _BETWEEN_OBJECTS.fullmatch(text, end, found.start()):
-            runs.append([])
-        runs[-1].append(found.group())
-        end = found.end()
-    return runs
+    found: list[Braces] = []
+    scanner = Scanner(text, QUOTES)
+    at = 0
+    while (at := text.find("{", at)) >= 0:
+        if plain := _PLAIN_BRACES.match(text, at):
+            found.append(Braces(at, plain.end(), 1))
+            at = plain.end()
+        else:
+            at = _outer_pair(scanner, at, found)
+    return sorted(found)
+
+
+def _outer_pair(scanner: Scanner, at: int, found: list[Braces]) -> int:
+    """Add the pairs that begin with the brace at a position, and return where they end."""
+    open_at: list[int] = []
+    heights: list[int] = []
+    for start, piece in scanner.tokens("[{}]", at):
+        if piece == "{":
+            open_at.append(start)
+            heights.append(1)
+        elif piece == "}":
+            height = heights.pop()
+            found.append(Braces(open_at.pop(), start + 1, height))
+            if not open_at:
+                return start + 1
+            heights[-1] = max(heights[-1], height + 1)
+    return len(scanner.text)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gensegcli.dialects.coordinates import read_box, read_point
+from gensegcli.dialects.coordinates import Tally, read_box, read_point, refuse_fractions
+from gensegcli.dialects.entries import NO_TARGET, Keys, abstains, entries, not_alone, object_runs
 from gensegcli.dialects.frames import to_frame
 from gensegcli.dialects.grammar import (
     ANSWER,
@@ -18,7 +18,6 @@ from gensegcli.dialects.grammar import (
     Parts,
     ReadingError,
     excerpt,
-    flat_objects,
     refusal,
     strict_parts,
     tolerant_parts,
@@ -26,6 +25,7 @@ from gensegcli.dialects.grammar import (
     without_fence,
 )
 from gensegcli.dialects.json_text import parse
+from gensegcli.dialects.tokens import without_control_tokens
 from gensegcli.records import Answer, FinishReason, GridPoint, Instance, Refusal, RefusalKind
 
 if TYPE_CHECKING:
@@ -35,28 +35,11 @@ MAX_INSTANCES = 120
 """Instances read of one answer; what follows is ignored, so that a model that repeats itself cannot stall a reward."""
 
 MAX_NEGATIVES = 2
-NO_TARGET = "no_target"
 
+INSTANCES, POINTS, NEGATIVES = "instances", "points", "negatives"
+"""Names of the parts that `Answer.dropped` counts."""
 
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """How one instance is written.
-
-    Attributes:
-        box: key of `[x1, y1, x2, y2]`.
-        points: keys of one `[x, y]` each.
-        negatives: key of the optional list of background points; None where the dialect has none.
-        aliases: other spellings that tolerant reading takes.
-        single: the answer is one object instead of a list.
-        empty_abstains: "nothing there" is written as an empty list.
-    """
-
-    box: str
-    points: tuple[str, ...]
-    negatives: str | None
-    aliases: dict[str, str]
-    single: bool = False
-    empty_abstains: bool = False
+_JSON_BEGINS = ("[", "{", "\uff3b", "\u3010", "\uff5b")
 
 
 class JsonDialect:
@@ -101,28 +84,26 @@ class JsonDialect:
         """See `Dialect`.
 
         Strict: `grammar.strict_parts` holds, the body is JSON without repeated keys, each instance has exactly the
-        dialect's keys, and all numbers lie in the closed frame with x1 < x2 and y1 < y2.
+        dialect's keys, and all numbers lie in the closed frame with x1 < x2 and y1 < y2. Control tokens are text like
+        any other: whoever trains gives completions without special tokens.
 
-        Tolerant: `grammar.tolerant_parts` finds the body, which may be fenced, have trailing commas, numbers as
-        strings, alias keys, further keys and no points, be one object instead of a list, stand in prose, or end
-        anywhere after one whole instance. Ranges hold as before. An abstention counts only between answer tags or as
-        all there is beside a closed think part: in prose, a model that quotes the rule has not abstained.
+        Tolerant: `grammar.tolerant_parts` finds the body, which may be fenced, have the liberties of `json_text.parse`
+        and of `entries`, alias keys, further keys and no points, stand in prose, or end anywhere after one whole
+        instance. A part that cannot be used costs that part only, and `Answer.dropped` counts it: a point that is none
+        or lies off the frame, an entry without a box in the frame. What misses the frame by up to 2 % is clipped. If no
+        instance is left, the first defect is the refusal; boxes in fractions are one of their own. An abstention counts
+        only between answer tags or as all there is beside a closed think part: in prose, a model that quotes the rule
+        has not abstained.
 
         At most 120 instances are read.
         """
         if not isinstance(text, str):
             return Refusal(RefusalKind.NO_ANSWER, f"no text but {type(text).__name__}")
-        if not text.strip():
+        if not (text if strict else without_control_tokens(text)).strip():
             return Refusal(RefusalKind.EMPTY, "no text")
         try:
             parts = strict_parts(text) if strict else tolerant_parts(text)
-            if parts.thinking and finish is FinishReason.LENGTH:
-                raise ReadingError(RefusalKind.NO_ANSWER, "cut off while thinking")
-            objects = self._strict_objects(parts) if strict else self._tolerant_objects(parts)
-            instances = self._instances(objects, frame, strict=strict)
-            if not instances and not strict and not _abstains(parts):
-                raise ReadingError(RefusalKind.NO_ANSWER, f"an abstention only in passing: {excerpt(parts.body)}")
-            return Answer(instances, parts.think)
+            return self._strict_answer(parts, frame) if strict else self._tolerant_answer(parts, frame, finish)
         except ReadingError as why:
             return refusal(why, finish, tolerant_parts(text).think)
 
@@ -134,7 +115,17 @@ class JsonDialect:
             written[self.keys.negatives] = [to_frame(point, frame) for point in instance.negatives]
         return written
 
-    # ------------------------------------------------------------ body → objects
+    # ------------------------------------------------------------ strict
+
+    def _strict_answer(self, parts: Parts, frame: Size | None) -> Answer:
+        objects = self._strict_objects(parts)
+        if objects and isinstance(objects[0], dict) and objects[0].get(NO_TARGET) is True:
+            if len(objects[0]) > 1:
+                raise not_alone(objects)
+            return Answer((), parts.think)
+        self._refuse_empty(objects)
+        instances = tuple(self._strict_instance(found, frame) for found in objects[:MAX_INSTANCES])
+        return Answer(instances, parts.think)
 
     def _strict_objects(self, parts: Parts) -> list[Any]:
         value = parse(parts.body, strict=True)
@@ -146,70 +137,109 @@ class JsonDialect:
         wanted = "an object" if self.keys.single else f"a list, or an object with {NO_TARGET},"
         raise ReadingError(RefusalKind.WRONG_KEYS, f"{wanted} expected, found {excerpt(parts.body)}")
 
-    def _tolerant_objects(self, parts: Parts) -> list[Any]:
-        body = unfenced(parts.body)
-        if parts.tagged or body.startswith(("[", "{")):
-            try:
-                value = parse(body, strict=False)
-            except ReadingError as why:
-                return self._whole_objects(parts, why)
-            return value if isinstance(value, list) else [value]
-        return self._whole_objects(parts, ReadingError(RefusalKind.NO_ANSWER, f"no answer in {excerpt(parts.body)}"))
-
-    def _whole_objects(self, parts: Parts, otherwise: ReadingError) -> list[Any]:
-        """The objects of a body that as a whole is no JSON: prose around it, or a tail that was cut off."""
-        marks = [f'"{key}"' for key in (self.keys.box, NO_TARGET, *self.keys.aliases)]
-        runs = [run for run in flat_objects(parts.body) if any(mark in run[0] for mark in marks)]
-        # In an answer part, two runs have something unreadable between them, and reading on would hide that.
-        if not runs or (parts.tagged and len(runs) > 1):
-            if otherwise.kind is RefusalKind.NO_ANSWER and any(mark in parts.body for mark in marks):
-                raise ReadingError(RefusalKind.BAD_JSON, otherwise.detail)
-            raise otherwise
-        return [parse(found, strict=False) for found in runs[-1][:MAX_INSTANCES]]
-
-    # ------------------------------------------------------------ objects → instances
-
-    def _instances(self, objects: list[Any], frame: Size | None, *, strict: bool) -> tuple[Instance, ...]:
-        if not objects and not self.keys.empty_abstains:
-            raise ReadingError(RefusalKind.EMPTY_LIST, f'an empty list; "nothing there" is {{"{NO_TARGET}": true}}')
-        read = objects[:MAX_INSTANCES]
-        if any(isinstance(found, dict) and found.get(NO_TARGET) is True for found in read):
-            alone = len(objects) == 1 and (len(read[0]) == 1 or (not strict and self.keys.box not in read[0]))
-            if alone:
-                return ()
-            raise ReadingError(RefusalKind.WRONG_KEYS, f"{NO_TARGET} does not stand alone: {excerpt(objects)}")
-        return tuple(self._instance(found, frame, strict=strict) for found in read)
-
-    def _instance(self, found: Any, frame: Size | None, *, strict: bool) -> Instance:
+    def _strict_instance(self, found: Any, frame: Size | None) -> Instance:
         box, points, negatives = self.keys.box, self.keys.points, self.keys.negatives
         if not isinstance(found, dict):
             raise ReadingError(RefusalKind.WRONG_KEYS, f"an object with {box} expected, found {excerpt(found)}")
-        if not strict:
-            found = {self.keys.aliases.get(key, key): value for key, value in found.items()}
-        needed = {box, *points} if strict else {box}
-        if missing := needed - found.keys():
+        if missing := {box, *points} - found.keys():
             raise ReadingError(RefusalKind.WRONG_KEYS, f"without {excerpt(sorted(missing), 60)}")
-        if strict and (spare := found.keys() - {box, *points, negatives}):
+        if spare := found.keys() - {box, *points, negatives}:
             raise ReadingError(RefusalKind.WRONG_KEYS, f"with {excerpt(sorted(spare), 60)}")
+        off_object = found.get(negatives, []) if negatives else []
+        if not isinstance(off_object, list) or len(off_object) > MAX_NEGATIVES:
+            detail = f"{negatives}: up to {MAX_NEGATIVES} points expected: {excerpt(off_object)}"
+            raise ReadingError(RefusalKind.WRONG_KEYS, detail)
         return Instance(
-            read_box(box, found[box], frame, strict=strict),
-            tuple(read_point(key, found[key], frame, strict=strict) for key in points if key in found),
-            self._negatives(found, frame, strict=strict),
+            read_box(box, found[box], frame, strict=True),
+            tuple(read_point(key, found[key], frame, strict=True) for key in points),
+            tuple(read_point(str(negatives), one, frame, strict=True) for one in off_object),
         )
 
-    def _negatives(self, found: dict[str, Any], frame: Size | None, *, strict: bool) -> tuple[GridPoint, ...]:
+    # ------------------------------------------------------------ tolerant
+
+    def _tolerant_answer(self, parts: Parts, frame: Size | None, finish: FinishReason | None) -> Answer:
+        if parts.thinking and finish is FinishReason.LENGTH:
+            raise ReadingError(RefusalKind.NO_ANSWER, "cut off while thinking")
+        found = self._tolerant_entries(parts)
+        self._refuse_empty(found)
+        if not found or abstains(found, self.keys):
+            if not is_statement(parts):
+                raise ReadingError(RefusalKind.NO_ANSWER, f"an abstention only in passing: {excerpt(parts.body)}")
+            return Answer((), parts.think)
+        read = found[:MAX_INSTANCES]
+        refuse_fractions((one.get(self.keys.box) for one in read if isinstance(one, dict)), frame)
+        tally = Tally()
+        instances = [
+            tally.attempt(INSTANCES, lambda one=one: self._tolerant_instance(one, frame, tally)) for one in read
+        ]
+        kept = tuple(instance for instance in instances if instance is not None)
+        if not kept and tally.first is not None:
+            raise tally.first
+        return Answer(kept, parts.think, dict(tally.dropped), tally.clipped)
+
+    def _refuse_empty(self, objects: list[Any]) -> None:
+        if not objects and not self.keys.empty_abstains:
+            raise ReadingError(RefusalKind.EMPTY_LIST, f'an empty list; "nothing there" is {{"{NO_TARGET}": true}}')
+
+    def _tolerant_entries(self, parts: Parts) -> list[Any]:
+        body = unfenced(parts.body)
+        if parts.tagged or body.startswith(_JSON_BEGINS):
+            try:
+                value = parse(body, strict=False)
+            except ReadingError as why:
+                return self._whole_entries(parts, why)
+            return entries(value, self.keys)
+        return self._whole_entries(parts, ReadingError(RefusalKind.NO_ANSWER, f"no answer in {excerpt(parts.body)}"))
+
+    def _whole_entries(self, parts: Parts, otherwise: ReadingError) -> list[Any]:
+        """The entries of a body that as a whole is no JSON: prose around it, or a tail that was cut off."""
+        marks = (NO_TARGET, self.keys.box, *(alias for alias, key in self.keys.aliases.items() if key == self.keys.box))
+        runs = object_runs(parts.body, marks)
+        # In an answer part, two runs have something unreadable between them, and reading on would hide that.
+        if not runs or (parts.tagged and len(runs) > 1):
+            if otherwise.kind is RefusalKind.NO_ANSWER and any(f'"{mark}"' in parts.body for mark in marks):
+                raise ReadingError(RefusalKind.BAD_JSON, otherwise.detail)
+            raise otherwise
+        if all(isinstance(one, ReadingError) for one in runs[-1]):
+            raise runs[-1][0]
+        return [entry for one in runs[-1][:MAX_INSTANCES] for entry in entries(one, self.keys)]
+
+    def _tolerant_instance(self, found: Any, frame: Size | None, tally: Tally) -> Instance:
+        if isinstance(found, ReadingError):
+            raise found
+        key, points = self.keys.box, self.keys.points
+        if not isinstance(found, dict):
+            raise ReadingError(RefusalKind.WRONG_KEYS, f"an object with {key} expected, found {excerpt(found)}")
+        if key not in found:
+            raise ReadingError(RefusalKind.WRONG_KEYS, f"without {excerpt([key], 60)}")
+        box = read_box(key, found[key], frame, strict=False, tally=tally)
+        return Instance(
+            box,
+            _points(POINTS, {key: found[key] for key in points if key in found}, frame, tally),
+            _points(NEGATIVES, self._negatives(found, tally), frame, tally),
+        )
+
+    def _negatives(self, found: dict[str, Any], tally: Tally) -> dict[str, Any]:
+        """What stands for background points, by a name for each."""
         key = self.keys.negatives
         if key is None or key not in found:
-            return ()
+            return {}
         value = found[key]
-        if not isinstance(value, list) or (strict and len(value) > MAX_NEGATIVES):
-            raise ReadingError(
-                RefusalKind.WRONG_KEYS, f"{key}: up to {MAX_NEGATIVES} points expected: {excerpt(value)}"
-            )
-        return tuple(read_point(key, one, frame, strict=strict) for one in value[:MAX_NEGATIVES])
+        if not isinstance(value, list):
+            tally.drop(NEGATIVES, ReadingError(RefusalKind.WRONG_KEYS, f"{key}: points expected: {excerpt(value)}"))
+            return {}
+        return {f"{key}.{number}": one for number, one in enumerate(value[:MAX_NEGATIVES])}
 
 
-def _abstains(parts: Parts) -> bool:
+def _points(part: str, written: dict[str, Any], frame: Size | None, tally: Tally) -> tuple[GridPoint, ...]:
+    read = (
+        tally.attempt(part, lambda key=key, one=one: read_point(key, one, frame, strict=False, tally=tally))
+        for key, one in written.items()
+    )
+    return tuple(point for point in read if point is not None)
+
+
+def is_statement(parts: Parts) -> bool:
     """Whether the abstention that was found in the body is the answer, and not words about it."""
     if parts.aside or parts.enclosed:
         return not parts.aside

@@ -7,13 +7,14 @@ One JSON object a line::
 `text` is the completion. `id`, `image` and `query` say which question it answers: a line fits if every one it gives is
 equal to the question's (`image` as given or by its file name, `query` after normalisation), and the line that gives
 most wins. Several lines of equal claim are the `n` completions of that question, in order. Lines that give none of the
-three answer, one each, the questions that no other line fits. `"finish": "length"` marks a cut-off completion.
+three answer, one each, the questions that no other line fits. `"finish": "length"` marks a cut-off completion. An id
+that is a whole number is that number as text. docs/answers.md shows the forms of `text`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path, PurePath
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gensegcli.dialects.expressions import normalise_expression
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.files.text import excerpt, json_type, read_bytes, read_jsonl
 from gensegcli.policy.base import all_or_raise
 from gensegcli.records import Completion, FinishReason
 
@@ -41,17 +43,15 @@ class ScriptedPolicy:
     """
 
     def __init__(self, answers: Path) -> None:
-        try:
-            content = answers.read_bytes()
-        except OSError as error:
-            raise GensegError(f"{answers}: {error.strerror}", code=ExitCode.NOT_FOUND) from error
+        content = read_bytes(answers)
         self.id = str(answers)
         self.revision: str | None = f"sha256:{hashlib.sha256(content).hexdigest()[:12]}"
         self._scripts: dict[_Key, list[Completion]] = defaultdict(list)
-        for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), 1):
-            if line.strip():
-                key, completion = _parse(line, f"{answers}:{number}")
-                self._scripts[key].append(completion)
+        for line in read_jsonl(io.BytesIO(content), name=str(answers), unique=True):
+            if line.problem is not None:
+                raise _bad(line.problem.message)
+            key, completion = _parse(line.value, line.place)
+            self._scripts[key].append(completion)
         self._in_order = iter(self._scripts.pop(_NO_KEY, []))
 
     def generate(self, questions: Sequence[Question], sampling: Sampling) -> list[list[Completion]]:
@@ -91,19 +91,34 @@ def _keys(question: Question) -> Iterator[_Key]:
             yield (name, None, None)
 
 
-def _parse(line: str, place: str) -> tuple[_Key, Completion]:
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise GensegError(f"{place}: not JSON ({error})", code=ExitCode.NOT_FOUND) from error
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-        raise GensegError(f'{place}: expected an object with "text", found {line[:60]!r}', code=ExitCode.NOT_FOUND)
-    values = [record.get(name) for name in ("id", "image", "query")]
-    if not all(value is None or isinstance(value, str) for value in values):
-        raise GensegError(f"{place}: id, image and query must be strings", code=ExitCode.NOT_FOUND)
+def _parse(record: Any, place: str) -> tuple[_Key, Completion]:
+    if not isinstance(record, dict):
+        raise _bad(f'{place}: expected an object with "text", found {json_type(record)}')
+    text = record.get("text")
+    if not isinstance(text, str):
+        raise _bad(f'{place}: expected an object with "text", found {excerpt(record)}')
+    image, query = (_text(record, name, place) for name in ("image", "query"))
     try:
         finish = FinishReason(record.get("finish", FinishReason.STOP))
-    except ValueError as error:
-        raise GensegError(f"{place}: {error}", hint="finish is stop or length", code=ExitCode.NOT_FOUND) from error
-    name, image, query = values
-    return (name, image, None if query is None else normalise_expression(query)), Completion(record["text"], finish)
+    except ValueError:
+        raise _bad(f"{place}: finish is stop or length, found {excerpt(record['finish'])}") from None
+    key = (_identifier(record, place), image, None if query is None else normalise_expression(query))
+    return key, Completion(text, finish)
+
+
+def _text(record: dict[str, Any], name: str, place: str) -> str | None:
+    value = record.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise _bad(f"{place}: {name} must be a text, found {excerpt(value)}")
+
+
+def _identifier(record: dict[str, Any], place: str) -> str | None:
+    value = record.get("id")
+    if isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        return str(int(value))
+    return _text(record, "id", place)
+
+
+def _bad(message: str) -> GensegError:
+    return GensegError(message, hint="docs/answers.md shows the lines of such a file", code=ExitCode.NOT_FOUND)
