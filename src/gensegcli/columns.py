@@ -16,9 +16,6 @@ from rich.cells import cell_len
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-GAP = "  "
-"""Between two columns."""
-
 LEAST = 24
 """A column of words is not made narrower than this: three words to a line read badly."""
 
@@ -33,16 +30,20 @@ class Grid:
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    gap: int = 2
+    """Blanks between two columns."""
 
     @classmethod
-    def of(cls, head: Iterable[str], rows: Iterable[Iterable[str]]) -> Grid:
+    def of(cls, head: Iterable[str], rows: Iterable[Iterable[str]], *, gap: int = 2) -> Grid:
         """The grid of any texts; what is no printable character is shown as its code."""
-        return cls(tuple(map(printable, head)), tuple(tuple(map(printable, row)) for row in rows))
+        return cls(tuple(map(printable, head)), tuple(tuple(map(printable, row)) for row in rows), gap)
 
     def only(self, places: Collection[int]) -> Grid:
         """Some of the columns, by their number."""
         kept = [place for place in range(len(self.head)) if place in places]
-        return Grid(tuple(self.head[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in self.rows))
+        return Grid(
+            tuple(self.head[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in self.rows), self.gap
+        )
 
     def widths(self, width: int | None = None) -> tuple[int, ...] | None:
         """How wide each column is, in all at most `width`; None if it cannot be."""
@@ -50,7 +51,7 @@ class Grid:
         if width is None:
             return tuple(natural)
         least = [_least(column) for column in self._columns()]
-        room = width - len(GAP) * (len(natural) - 1)
+        room = width - self.gap * (len(natural) - 1)
         while sum(natural) > room:
             widest = max(range(len(natural)), key=lambda i: (natural[i] > least[i], natural[i]))
             if natural[widest] <= least[widest]:
@@ -100,24 +101,25 @@ def drawn(grid: Grid, widths: Sequence[int], *, numbers: bool = False, rule: boo
         numbers: every column but the first stands at its right end.
         rule: a line below the headings.
     """
-    lines = [*_lines(grid.head, widths, numbers=numbers)]
+    gap = " " * grid.gap
+    lines = [*_lines(grid.head, widths, gap, numbers=numbers)]
     if rule:
-        lines.append("─" * (sum(widths) + len(GAP) * (len(widths) - 1)))
+        lines.append("─" * (sum(widths) + grid.gap * (len(widths) - 1)))
     for row in grid.rows:
-        lines += _lines(row, widths, numbers=numbers)
+        lines += _lines(row, widths, gap, numbers=numbers)
     return "".join(f"{line}\n" for line in lines)
 
 
 def turned(grid: Grid, width: int | None = None) -> str:
     """One line for each value, its heading before it; a blank line between two rows."""
     names = max(map(cell_len, grid.head), default=0)
-    room = None if width is None else max(width - names - len(GAP), 1)
+    room = None if width is None else max(width - names - grid.gap, 1)
     parts = []
     for row in grid.rows:
         lines = []
         for name, text in zip(grid.head, row, strict=True):
             for number, part in enumerate(wrapped(text, room)):
-                lines.append(f"{_padded('' if number else name, names)}{GAP}{part}".rstrip() + "\n")
+                lines.append(f"{_padded('' if number else name, names + grid.gap)}{part}".rstrip() + "\n")
         parts.append("".join(lines))
     return "\n".join(parts)
 
@@ -180,14 +182,14 @@ def _least(column: Sequence[str]) -> int:
     return min(longest, max(words, min(texts, LEAST)))
 
 
-def _lines(row: Sequence[str], widths: Sequence[int], *, numbers: bool) -> Iterable[str]:
+def _lines(row: Sequence[str], widths: Sequence[int], gap: str, *, numbers: bool) -> Iterable[str]:
     cells = [wrapped(text, width) for text, width in zip(row, widths, strict=True)]
     for line in zip_longest(*cells, fillvalue=""):
         parts = (
             _padded(text, width, right=numbers and place > 0)
             for place, (text, width) in enumerate(zip(line, widths, strict=True))
         )
-        yield GAP.join(parts).rstrip()
+        yield gap.join(parts).rstrip()
 
 
 def _padded(text: str, width: int, *, right: bool = False) -> str:

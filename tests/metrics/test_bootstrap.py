@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gensegcli.metrics import bootstrap
-from gensegcli.metrics.bootstrap import Ratio, Ratios, interval, resample_counts
+from gensegcli.metrics.bootstrap import Ratio, Ratios, drawn_together, interval, resample_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,3 +111,29 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
         low, high = interval(resampled(ratio, resample_counts(100, 300, seed=0)), point)
         held += low[0] <= 0.5 <= high[0]
     assert 180 <= held <= 199
+
+
+def test_samples_of_one_picture_are_drawn_together() -> None:
+    groups = drawn_together(["a", "b", "a", "c", "b"])
+    assert groups is not None
+    counts = np.vstack(list(resample_counts(5, 200, seed=1, groups=groups)))
+    np.testing.assert_array_equal(counts[:, 0], counts[:, 2])
+    np.testing.assert_array_equal(counts[:, 1], counts[:, 4])
+    assert (counts[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_intervals_cover_where_two_sentences_share_a_picture() -> None:
+    """200 sets of 100 pictures with two sentences that mostly succeed together: by samples far too few intervals hold."""
+    rng, held = np.random.default_rng(4), {True: 0, False: 0}
+    pictures = np.repeat(np.arange(100), 2)
+    for _ in range(200):
+        luck = rng.random(100)
+        right = (np.where(rng.random(200) < 0.9, luck[pictures], rng.random(200)) < 0.5).astype(float)
+        ratio = Ratio("mean", np.ones(200, bool), right)
+        point = resampled(ratio, [np.ones((1, 200))])[0]
+        for together in held:
+            groups = drawn_together(pictures) if together else None
+            low, high = interval(resampled(ratio, resample_counts(200, 300, seed=0, groups=groups)), point)
+            held[together] += low[0] <= 0.5 <= high[0]
+    assert 180 <= held[True] <= 199
+    assert held[False] <= 176

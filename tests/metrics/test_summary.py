@@ -284,3 +284,15 @@ def test_scores_that_cannot_be_summarised() -> None:
     measured = score_sample(RIGHT.truth("a"), RIGHT.guess("a"), PROTOCOLS["genseg"], foreground=True)
     with pytest.raises(GensegError, match="some scores have foreground measures and others have not"):
         summarise([measured, *scored([RIGHT])], PROTOCOLS["genseg"])
+
+
+def test_a_summary_says_what_was_drawn() -> None:
+    """Sentences that share a picture are drawn together: four right ones and four wrong ones of two pictures."""
+    scores = scored([RIGHT] * 4 + [WRONG] * 4, "res")
+    alone = summarise(scores, PROTOCOLS["res"])
+    shared = summarise([replace(one, image=str(n // 4)) for n, one in enumerate(scores)], PROTOCOLS["res"])
+    assert (alone.drawn, shared.drawn) == ("samples", "pictures")
+    assert (shared.metrics["mIoU"].low, shared.metrics["mIoU"].high) == (0.5, 1.0)
+    assert alone.metrics["mIoU"].low > 0.5
+    assert shared.metrics["mIoU"].n == 8
+    assert shared.groups["single"].drawn == "pictures"

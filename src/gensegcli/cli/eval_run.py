@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,13 @@ from gensegcli.cli import console
 from gensegcli.cli.predict_run import memory_of, prompt_text
 from gensegcli.cli.prep_run import cores, telling
 from gensegcli.cli.progress import progress
-from gensegcli.cli.tables import table
+from gensegcli.cli.tables import table, terminal_width
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.evaluate.data import choose, read_ids
 from gensegcli.evaluate.find import find_set, prep_command
 from gensegcli.evaluate.report.formats import as_text
 from gensegcli.evaluate.report.sections import sections
+from gensegcli.evaluate.report.tables import per_second
 from gensegcli.evaluate.results import read_run, to_json
 from gensegcli.evaluate.run import Evaluation
 from gensegcli.metrics.protocols import get_protocol
@@ -93,13 +93,11 @@ def run(request: Request, *, restart: bool, dry_run: bool, json: bool, quiet: bo
     watch = _Watch(quiet=quiet)
     with console.data_stream() as stream:
         results = evaluation.run(restart=restart, stage=watch.stage, say=say)
-        stream.write(
-            _dumped(to_json(results)) if json else _shown(evaluation.folder, results, wide=not stream.isatty())
-        )
+        stream.write(_dumped(to_json(results)) if json else _shown(evaluation.folder, results, terminal_width(stream)))
     missing = max(result.missing for result in results)
     if missing and not quiet:
         console.say(f"{missing:,} samples without a prediction count as empty answers; none is left out")
-    rates = [f"{name} {rate:.3g}" for name, rate in results[0].speed.items()]
+    rates = [f"{name} {per_second(rate)}" for name, rate in results[0].speed.items()]
     say(f"{', '.join(rates)} samples/s; in {evaluation.folder}" if rates else f"in {evaluation.folder}")
     return ExitCode.SOME_FAILED if watch.failed else ExitCode.DONE
 
@@ -174,10 +172,10 @@ class _Watch:
             yield step
 
 
-def _shown(folder: Path, results: Sequence[Result], *, wide: bool) -> str:
+def _shown(folder: Path, results: Sequence[Result], width: int | None) -> str:
     """The results of this command, in the same tables as `genseg report` prints."""
     found = replace(read_run(folder), results=tuple(results))
-    return as_text(sections([found]), width=None if wide else shutil.get_terminal_size().columns)
+    return as_text(sections([found]), width=width)
 
 
 def _dumped(value: Any) -> str:
@@ -208,4 +206,6 @@ def _show_plan(evaluation: Evaluation, *, json: bool) -> None:
             settings = {key: {"value": value, "from": origin} for key, value, origin in rows}
             stream.write(_dumped({**plan, "settings": settings}))
         else:
-            stream.write(table(("plan", ""), list(plan.items())) + "\n" + table(("setting", "value", "from"), rows))
+            width = terminal_width(stream)
+            stream.write(table(("plan", ""), list(plan.items()), width=width))
+            stream.write("\n" + table(("setting", "value", "from"), rows, width=width))

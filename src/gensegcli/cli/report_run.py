@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from gensegcli.atomic import replacing, saving
 from gensegcli.cli import console
 from gensegcli.cli.report import Form
+from gensegcli.cli.tables import terminal_width
 from gensegcli.errors import ExitCode, GensegError, unknown_name
 from gensegcli.evaluate.report import formats, training
 from gensegcli.evaluate.report.evaluation import Options, evaluation_page
@@ -123,4 +123,4 @@ def _training(folders: Sequence[Path], form: Form, task: Task) -> str:
 
 def _width(task: Task) -> int | None:
     """Of the terminal, if that is where the report goes."""
-    return shutil.get_terminal_size().columns if task.out is None and sys.stdout.isatty() else None
+    return terminal_width(sys.stdout) if task.out is None else None

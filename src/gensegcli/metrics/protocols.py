@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from gensegcli.errors import unknown_name
+from gensegcli.files.text import invalid
 from gensegcli.metrics.overlap import IgnoreRule
 
 if TYPE_CHECKING:
@@ -115,6 +118,18 @@ _ALL = (
 
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 DEFAULT = "genseg"
+
+
+def protocol_from_json(value: Mapping[str, Any]) -> Protocol:
+    """The protocol that `Protocol.to_json` wrote.
+
+    Raises:
+        GensegError: a convention is missing, or has a value that this version does not know.
+    """
+    try:
+        return TypeAdapter(Protocol).validate_python(value)
+    except ValidationError as error:
+        raise invalid(error, "protocol") from None
 
 
 def get_protocol(name: str) -> Protocol:

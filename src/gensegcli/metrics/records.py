@@ -26,6 +26,13 @@ class SizeClass(StrEnum):
     LARGE = "large"
 
 
+class Drawn(StrEnum):
+    """What a resample of the bootstrap is made of."""
+
+    SAMPLES = "samples"  # every sample has a picture of its own
+    PICTURES = "pictures"  # samples that share a picture are drawn together
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What is true of a sample. Masks and boxes are at `size`, one each for every target."""
@@ -136,6 +143,16 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference(Estimate):
+    """How much larger a metric is in one run than in another over the same samples, with its interval."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
 class Composition:
     """What was scored."""
 
@@ -160,6 +177,8 @@ class Summary:
     composition: Composition
     groups: dict[str, Summary] = field(default_factory=dict)
     """single, multi, no-target, small, medium, large, and any lists of ids that were named (clean, overlap)."""
+    drawn: Drawn = Drawn.SAMPLES
+    """What the bootstrap drew."""
 
 
 def truth_of(sample: Sample) -> Truth:

@@ -16,10 +16,10 @@ from gensegcli.errors import GensegError
 from gensegcli.geometry.boxes import ROUNDING
 from gensegcli.metrics.average_precision import NAMES as AP_NAMES
 from gensegcli.metrics.average_precision import BoxMatches, ImageBoxes, average_precision, match_boxes
-from gensegcli.metrics.bootstrap import Ratio, Ratios, interval, resample_counts
+from gensegcli.metrics.bootstrap import Ratio, Ratios, drawn_together, interval, resample_counts
 from gensegcli.metrics.foreground import LEVELS, mean_of_curve
 from gensegcli.metrics.protocols import BoxScore, NoTarget
-from gensegcli.metrics.records import Composition, Estimate, ForegroundScore, SizeClass, Summary
+from gensegcli.metrics.records import Composition, Difference, Drawn, Estimate, ForegroundScore, SizeClass, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -37,6 +37,8 @@ def summarise(
     seed: int = 0,
 ) -> Summary:
     """Metrics of many samples with 95 % bootstrap intervals, whole and by group. The order of the scores is of no matter.
+
+    Where samples share a picture, pictures are what the bootstrap draws; `Summary.drawn` says which.
 
     AP is worked out for the whole and for named groups. COCO's AP of small, medium and large objects is another thing
     than the AP of the samples that have them.
@@ -59,10 +61,12 @@ def summarise(
     def summary(members: np.ndarray, *, ranked: bool) -> Summary:
         part = columns.only(members)
         boxes = matches.only(members) if ranked else None
+        found = _resampled(part, boxes, protocol, resamples=resamples, seed=seed)
         return Summary(
-            metrics=_estimates(part, boxes, protocol, resamples=resamples, seed=seed),
+            metrics=found.estimates(),
             refusals=dict(sorted(Counter(kind for kind in part.texts["refusal"] if kind is not None).items())),
             composition=_composition(part),
+            drawn=found.drawn,
         )
 
     whole = summary(np.ones(len(columns), bool), ranked=True)
@@ -143,6 +147,10 @@ class _Columns:
         """Which samples (n) have one of the ids."""
         wanted = frozenset(ids)
         return np.fromiter((one in wanted for one in self.texts["id"]), bool)
+
+    def together(self) -> np.ndarray | None:
+        """Which samples (n) the bootstrap draws together: those of one picture; None where none share one."""
+        return drawn_together(self.texts["image"])
 
     def flag(self, name: str) -> np.ndarray:
         return self.numbers[name] != 0
@@ -238,9 +246,63 @@ def _composition(columns: _Columns) -> Composition:
 # ---------------------------------------------------------------- metrics
 
 
-def _estimates(
+@dataclass(frozen=True, slots=True)
+class Resamples:
+    """Metrics of some samples, and of their resamples. Those of other predictions for the same samples are drawn alike.
+
+    Attributes:
+        ids: of the samples.
+        names: of the metrics that have samples to stand on (m).
+        sizes: over how many samples each is (m).
+        point: of the samples themselves (m).
+        values: of the resamples (b m); NaN where one has no sample that the metric is about.
+        drawn: what the resamples are made of.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    point: np.ndarray
+    values: np.ndarray
+    drawn: Drawn
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Every metric with its interval."""
+        low, high = interval(self.values, self.point)
+        found = zip(self.names, self.point.tolist(), low.tolist(), high.tolist(), self.sizes, strict=True)
+        return {name: Estimate(*rest) for name, *rest in found if not math.isnan(rest[0])}
+
+    def minus(self, other: Resamples) -> dict[str, Difference]:
+        """How much larger each metric is than in `other`, with the interval of the differences of paired resamples.
+
+        Raises:
+            GensegError: the other samples are not the same ones.
+        """
+        if self.ids != other.ids:
+            raise GensegError("the runs have not scored the same samples, so that there are no pairs to compare")
+        names = [name for name in self.names if name in other.names]
+        mine, theirs = ([one.names.index(name) for name in names] for one in (self, other))
+        point = self.point[mine] - other.point[theirs]
+        low, high = interval(self.values[:, mine] - other.values[:, theirs], point)
+        sizes = [self.sizes[place] for place in mine]
+        found = zip(names, point.tolist(), low.tolist(), high.tolist(), sizes, strict=True)
+        return {name: Difference(*rest) for name, *rest in found if not math.isnan(rest[0])}
+
+
+def resample(scores: Iterable[SampleScore], protocol: Protocol, *, resamples: int = 1000, seed: int = 0) -> Resamples:
+    """The metrics of many samples as a whole, and of the resamples behind their intervals; as `summarise`.
+
+    Raises:
+        GensegError: as `summarise`.
+    """
+    columns = _Columns.of(scores)
+    matches = match_boxes(columns.images(protocol.box_score), inclusive=protocol.inclusive_boxes)
+    return _resampled(columns, matches, protocol, resamples=resamples, seed=seed)
+
+
+def _resampled(
     columns: _Columns, matches: BoxMatches | None, protocol: Protocol, *, resamples: int, seed: int
-) -> dict[str, Estimate]:
+) -> Resamples:
     """Every metric that has samples to stand on; AP where there are matches."""
     ratios = [ratio for ratio in _ratios(columns, protocol) if ratio.over.any()]
     together, names = Ratios(ratios), [ratio.name for ratio in ratios]
@@ -260,10 +322,10 @@ def _estimates(
         return np.hstack([together.values(np.vstack(sums)), *([np.vstack(precise)] if precise else [])])
 
     point = values([np.ones((1, len(columns)))])
-    resampled = values(resample_counts(len(columns), resamples, seed)) if resamples else point
-    low, high = interval(resampled, point[0])
-    found = zip(names, point[0].tolist(), low.tolist(), high.tolist(), sizes, strict=True)
-    return {name: Estimate(*rest) for name, *rest in found if not math.isnan(rest[0])}
+    shared = columns.together()
+    resampled = values(resample_counts(len(columns), resamples, seed, groups=shared)) if resamples else point
+    drawn = Drawn.SAMPLES if shared is None else Drawn.PICTURES
+    return Resamples(tuple(columns.texts["id"]), tuple(names), tuple(sizes), point[0], resampled, drawn)
 
 
 def _counted(columns: _Columns, protocol: Protocol) -> np.ndarray:

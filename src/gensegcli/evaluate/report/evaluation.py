@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gensegcli.errors import GensegError
 from gensegcli.evaluate.report import figures, formats, gallery, layout, tables
 from gensegcli.evaluate.report.markup import Markup, element, together
+from gensegcli.evaluate.report.paired import paired
 from gensegcli.evaluate.report.sections import apart, model_name
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ def _section(section: Section, number: int, options: Options, room: int) -> Mark
         element(
             "h2", element("span", section.data.name, dir="auto"), layout.chip(f"protocol {section.protocol['name']}")
         ),
-        element("p", f"{section.choice()} · {section.common()}", class_="lead", dir="auto"),
+        element("p", section.about(), class_="lead", dir="auto"),
         _composition(section),
         *map(layout.callout, notes),
         *_headline(section),
-        element("p", "Below each value: its 95 % bootstrap interval over samples.", class_="muted small"),
+        element("p", f"Below each value: {section.intervals()}, by bootstrap.", class_="muted small"),
+        layout.table(tables.differences(section, pairs)) if (pairs := paired(section)) else None,
         *(layout.table(found) for found in formats.comparisons(section, options.compared)),
         element("h3", "Where the score comes from"),
         element("div", *_figures(section, scores), class_="figures"),

@@ -5,21 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
 
+from gensegcli.columns import Grid, blocks, drawn, printable, wrapped
 from gensegcli.evaluate.report import tables
+from gensegcli.evaluate.report.paired import paired
 from gensegcli.evaluate.report.published import against
 from gensegcli.evaluate.report.sections import apart
-from gensegcli.metrics.records import Estimate, summary_to_json
+from gensegcli.metrics.records import Difference, Estimate, summary_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from gensegcli.evaluate.report.paired import Paired
     from gensegcli.evaluate.report.sections import Entry, Section
     from gensegcli.evaluate.report.tables import Cell, Row, Table
 
@@ -29,15 +30,22 @@ SIDE_BY_SIDE = 4
 _TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "·": r"$\cdot$", "Σ": r"$\Sigma$",
+    tables.UP: r"$\uparrow$", tables.DOWN: r"$\downarrow$",
 }  # fmt: skip
 
 
 def value(cell: Cell) -> str:
     """A value without its interval: shares with four decimals, as the field prints them.
 
+    A difference has its sign, and an arrow where its interval excludes 0.
+
     >>> value(0.71268), value(Estimate(152.3, 140, 160, 9)), value(2573), value(None)
     ('0.7127', '152.3', '2,573', '-')
+    >>> value(Difference(0.0213, 0.004, 0.038, 9)), value(Difference(-0.0213, -0.044, 0.038, 9))
+    ('↑ +0.0213', '-0.0213')
     """
+    if isinstance(cell, Difference):
+        return f"{_arrow(cell)} {_signed(cell.value, 4)}".strip()
     if isinstance(cell, Estimate):
         cell = cell.value
     if cell is None or isinstance(cell, str):
@@ -55,8 +63,20 @@ def bounds(cell: Cell) -> tuple[str, str] | None:
     """
     if not isinstance(cell, Estimate):
         return None
+    if isinstance(cell, Difference):
+        return _signed(cell.low, 3), _signed(cell.high, 3)
     low, high = ((f"{end:.3f}" if abs(end) <= 1 else f"{end:,.1f}") for end in (cell.low, cell.high))
     return low, high
+
+
+def _signed(number: float, decimals: int) -> str:
+    return f"{number:+.{decimals}f}" if abs(number) <= 1 else f"{number:+,.1f}"
+
+
+def _arrow(cell: Cell) -> str:
+    if not isinstance(cell, Difference) or not cell.told:
+        return ""
+    return tables.UP if cell.low > 0 else tables.DOWN
 
 
 def every_table(section: Section, compared: Sequence[str] = ()) -> Iterator[Table]:
@@ -66,7 +86,9 @@ def every_table(section: Section, compared: Sequence[str] = ()) -> Iterator[Tabl
         section: results that compare.
         compared: systems whose published numbers stand beside them.
     """
-    yield tables.metrics(section, section.headline, "Headline metrics, 95 % intervals")
+    yield tables.metrics(section, section.headline, f"Headline metrics, {section.intervals()}")
+    if found := paired(section):
+        yield tables.differences(section, found)
     if section.further:
         yield tables.metrics(section, section.further, "Further metrics")
     for entry in section.entries:
@@ -96,33 +118,25 @@ def nothing_published(section: Section, compared: Sequence[str]) -> str | None:
 
 
 def as_text(sections: Sequence[Section], compared: Sequence[str] = (), *, width: int | None = None) -> str:
-    """For a terminal of a width; without one as wide as the tables are, so that nothing is broken in a pipe."""
-    stream, console = _terminal(width)
-    for line in _preface(sections):
-        console.print(line + "\n")
+    """For a terminal of a width, which no table overruns; without one every row is one line, for a pipe."""
+    parts = [_folded(line, width) for line in _preface(sections)]
     for section in sections:
-        console.print(f"{section.title} · {section.choice()} · {section.common()}")
-        for line in _notes(section, compared):
-            console.print(f"  note: {line}")
-        for table in (tables.composition(section), *every_table(section, compared)):
-            _print(console, table)
-        console.print()
-    return _trimmed(stream)
+        notes = [_folded(f"note: {line}", width, "  ") for line in _notes(section, compared)]
+        parts.append("".join([_folded(f"{section.title} · {section.about()}", width), *notes]))
+        parts += [_drawn(table, width) for table in (tables.composition(section), *every_table(section, compared))]
+    return "\n".join(parts)
 
 
 def tables_as_text(found: Sequence[Table], *, width: int | None = None) -> str:
     """Tables alone, for a terminal."""
-    stream, console = _terminal(width)
-    for table in found:
-        _print(console, table)
-    return _trimmed(stream)
+    return "\n".join(_drawn(table, width) for table in found)
 
 
 def as_markdown(sections: Sequence[Section], compared: Sequence[str] = (), *, intervals: bool = True) -> str:
     """For notes and pull requests."""
     parts = [f"{_md(line)}\n" for line in _preface(sections)]
     for section in sections:
-        parts.append(f"## {_md(section.title)}\n\n{_md(section.choice())} · {_md(section.common())}\n")
+        parts.append(f"## {_md(section.title)}\n\n{_md(section.about())}\n")
         parts += [f"- {_md(line)}" for line in _notes(section, compared)]
         for table in (tables.composition(section), *every_table(section, compared)):
             parts += ["", *_markdown(table, intervals=intervals)]
@@ -141,6 +155,8 @@ def as_latex(sections: Sequence[Section], compared: Sequence[str] = (), *, inter
     for section in sections:
         parts += ["", f"% {_tex(section.title)}", *(f"% note: {_tex(line)}" for line in _notes(section, compared))]
         shown = [tables.metrics(section, section.headline, "Headline metrics"), *comparisons(section, compared)]
+        if found := paired(section):
+            shown.insert(1, tables.differences(section, found))
         about = f": {section.title}, {section.choice()}."
         parts += [_latex(table, about, intervals=intervals) for table in shown]
     return "\n".join(parts) + "\n"
@@ -167,8 +183,25 @@ def as_csv(sections: Sequence[Section], compared: Sequence[str] = ()) -> str:
             whose = (*about, entry.name, str(entry.run.folder), entry.result.mode or "")
             summary = entry.result.summary
             for group, part in (("all", summary), *summary.groups.items()):
-                for metric, found in part.metrics.items():
-                    writer.writerow((*whose, group, metric, found.value, found.low, found.high, found.n))
+                for metric, one in part.metrics.items():
+                    writer.writerow((*whose, group, metric, one.value, one.low, one.high, one.n))
+        if found := paired(section):
+            for name, metrics in found.runs.items():
+                for metric, cell in metrics.items():
+                    writer.writerow(
+                        (
+                            *about,
+                            name,
+                            f"difference to {found.to}",
+                            "",
+                            "all",
+                            metric,
+                            cell.value,
+                            cell.low,
+                            cell.high,
+                            cell.n,
+                        )
+                    )
         for table in comparisons(section, compared):
             for row in table.rows:
                 if row.published:
@@ -190,6 +223,7 @@ def _section_json(section: Section, compared: Sequence[str]) -> dict[str, Any]:
         "protocol": section.protocol,
         "notes": list(_notes(section, compared)),
         "runs": [_entry_json(entry) for entry in section.entries],
+        "differences": _paired_json(paired(section)),
         "published": [
             {
                 "title": table.title,
@@ -201,6 +235,16 @@ def _section_json(section: Section, compared: Sequence[str]) -> dict[str, Any]:
             for table in comparisons(section, compared)
         ],
     }
+
+
+def _paired_json(found: Paired | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    runs = {
+        name: {metric: {**asdict(cell), "excludes_zero": cell.told} for metric, cell in metrics.items()}
+        for name, metrics in found.runs.items()
+    }
+    return {"to": found.to, "drawn": found.drawn, "runs": runs, "problem": found.problem or None}
 
 
 def _entry_json(entry: Entry) -> dict[str, Any]:
@@ -239,21 +283,38 @@ def _text(cell: Cell, *, intervals: bool = True) -> str:
     return f"{value(cell)} [{ends[0]}, {ends[1]}]" if ends else value(cell)
 
 
-def _terminal(width: int | None) -> tuple[io.StringIO, Console]:
-    stream = io.StringIO()
-    wide = width or 10_000
-    return stream, Console(file=stream, width=wide, highlight=False, markup=False, emoji=False, soft_wrap=True)
+def _folded(line: str, width: int | None, indent: str = "") -> str:
+    """A line of words, broken at blanks where the terminal ends."""
+    parts = wrapped(printable(line), None if width is None else max(width - len(indent), 1))
+    return "".join(f"{indent}{part}\n" for part in parts)
 
 
-def _print(console: Console, table: Table) -> None:
-    console.print(f"\n{table.title}")
-    console.print(_rich(table))
-    for line in table.notes:
-        console.print(f"  {line}")
+def _drawn(table: Table, width: int | None) -> str:
+    """Title, table and notes. What is too wide is turned, or comes in pieces that each have the first column."""
+    grids = _grids(table)
+    fitting = next((grid for grid in grids if grid.widths(width) is not None), None)
+    pieces = [fitting] if fitting else _fewest([blocks(grid, width or 0) for grid in grids])
+    shown = "\n".join(
+        drawn(piece, piece.widths(width) or piece.widths() or (), numbers=True, rule=True) for piece in pieces
+    )
+    return _folded(table.title, width) + shown + "".join(_folded(line, width, "  ") for line in table.notes)
 
 
-def _trimmed(stream: io.StringIO) -> str:
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n") + "\n"
+def _grids(table: Table) -> list[Grid]:
+    """The ways in which a table can be shown, the best one first."""
+    cells = [cell for row in table.rows for cell in row.cells if cell is not None]
+    if len(table.rows) <= SIDE_BY_SIDE and all(isinstance(cell, Estimate) for cell in cells):
+        return [_grid(table.turned(), intervals=True)]
+    return [_grid(table, intervals=False), _grid(table.turned(), intervals=False)]
+
+
+def _grid(table: Table, *, intervals: bool) -> Grid:
+    return Grid.of(table.head, (_texts(row, intervals=intervals) for row in table.rows), gap=3)
+
+
+def _fewest(ways: Sequence[list[Grid]]) -> list[Grid]:
+    """The way with the fewest pieces, and of these the one with the fewest lines."""
+    return min(ways, key=lambda pieces: (len(pieces), sum(len(piece.rows) for piece in pieces)))
 
 
 def _markdown(table: Table, *, intervals: bool) -> list[str]:
@@ -262,18 +323,6 @@ def _markdown(table: Table, *, intervals: bool) -> list[str]:
     lines += [f"| {' | '.join(_md(text) for text in _texts(row, intervals=intervals))} |" for row in table.rows]
     notes = [f"- {_md(line)}" for line in table.notes]
     return [*lines, *([""] if notes else []), *notes]
-
-
-def _rich(table: Table) -> RichTable:
-    cells = [cell for row in table.rows for cell in row.cells if cell is not None]
-    turned = len(table.rows) <= SIDE_BY_SIDE and all(isinstance(cell, Estimate) for cell in cells)
-    shown = table.turned() if turned else table
-    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for index, name in enumerate(shown.head):
-        drawn.add_column(name, justify="right" if index else "left", no_wrap=True, overflow="ellipsis")
-    for row in shown.rows:
-        drawn.add_row(*_texts(row, intervals=turned))
-    return drawn
 
 
 def _md(text: str) -> str:

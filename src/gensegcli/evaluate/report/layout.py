@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gensegcli import __version__
 from gensegcli.evaluate.report import formats, plots
 from gensegcli.evaluate.report.markup import Markup, document, element, stylesheet
-from gensegcli.metrics.records import Estimate
+from gensegcli.metrics.records import Difference, Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,7 +99,7 @@ def _cell(cell: Cell, *, drawn: bool) -> Iterator[Child]:
     ends = formats.bounds(cell)
     if ends and isinstance(cell, Estimate):
         yield element("span", f"{ends[0]}–{ends[1]}", class_="bounds")
-        if drawn and _is_share(cell):
+        if drawn and _is_share(cell) and not isinstance(cell, Difference):
             yield plots.interval(cell.value, cell.low, cell.high)
 
 

@@ -79,6 +79,18 @@ class Section:
         values = ((word, {of(result) for result in results}) for of, word in shared)
         return " · ".join(f"{word} {next(iter(found))}" for word, found in values if len(found) == 1 and found != {""})
 
+    def about(self) -> str:
+        """Which samples were scored, and what all entries share."""
+        return " · ".join(filter(None, (self.choice(), self.common())))
+
+    def intervals(self) -> str:
+        """What the intervals are, in words.
+
+        Results of versions that drew samples whatever they shared say so; one section may hold both.
+        """
+        drawn = sorted({str(entry.result.summary.drawn) for entry in self.entries})
+        return f"95 % intervals over {' or '.join(drawn)}"
+
     def notes(self) -> tuple[str, ...]:
         """What a reader of the tables must know."""
         name = self.protocol["name"]

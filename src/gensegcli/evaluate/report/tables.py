@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ from gensegcli.metrics.records import Estimate
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gensegcli.evaluate.report.paired import Paired
     from gensegcli.evaluate.report.published import PublishedTable
     from gensegcli.evaluate.report.sections import Entry, Section
     from gensegcli.metrics.records import Summary
 
 Cell = Estimate | float | int | str | None
+
+UP, DOWN = "↑", "↓"
+"""Before a difference whose interval lies above or below 0."""
 
 MEANS = ("mIoU", "gIoU")
 """Two names of the mean of the samples' IoU: the fields of referring and of reasoning segmentation each have theirs."""
@@ -55,6 +60,18 @@ def metrics(section: Section, names: Sequence[str], title: str) -> Table:
     """The named metrics of every entry, one row each."""
     rows = (Row(entry.name, _values(entry.result.summary, names)) for entry in section.entries)
     return Table(title, ("run", *names), tuple(rows))
+
+
+def differences(section: Section, found: Paired) -> Table:
+    """How much every entry differs from the first in each headline metric."""
+    names = [name for name in section.headline if any(name in metrics for metrics in found.runs.values())]
+    rows = tuple(Row(name, tuple(metrics.get(one) for one in names)) for name, metrics in found.runs.items())
+    note = (
+        f"There are none: {found.problem}."
+        if found.problem
+        else f"{UP} or {DOWN}: the interval excludes 0. Both runs are scored on the same resampled {found.drawn}."
+    )
+    return Table(f"Difference to {found.to}, 95 % intervals", ("run", *names), rows, (note,))
 
 
 def groups(section: Section, entry: Entry) -> Table | None:
@@ -106,15 +123,24 @@ def speed(section: Section) -> Table | None:
     if not stages:
         return None
     rows = (
-        Row(entry.name, tuple(_rate(entry.result.speed.get(stage)) for stage in stages)) for entry in section.entries
+        Row(entry.name, tuple(per_second(entry.result.speed.get(stage)) for stage in stages))
+        for entry in section.entries
     )
     return Table("Speed, in samples a second", ("run", *stages), tuple(rows))
 
 
-def _rate(rate: float | None) -> str | None:
+def per_second(rate: float | None) -> str | None:
+    """A rate in plain digits, three of them that mean something; None for none.
+
+    >>> per_second(1999.6), per_second(12.34), per_second(40), per_second(0.0123456), per_second(0)
+    ('2,000', '12.3', '40', '0.0123', None)
+    """
     if not rate:
         return None
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+    if rate >= 100:
+        return f"{rate:,.0f}"
+    text = f"{rate:.{2 - math.floor(math.log10(rate))}f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def comparison(section: Section, table: PublishedTable) -> Table:
