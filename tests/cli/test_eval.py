@@ -40,7 +40,7 @@ def test_the_table_goes_to_stdout_and_words_to_stderr(genseg: Callable[..., Any]
     assert head.split() == ["box", "box+1", "box+2"], "one column for each mode"
     assert "N-acc" in result.stdout
     assert re.fullmatch(
-        r"answers [\d.e+]+, masks [\d.e+]+, scores [\d.e+]+ samples/s; in runs/eval-scenes-val-\w{8}",
+        r"answers [\d.,]+, masks [\d.,]+, scores [\d.,]+ samples/s; in runs/eval-scenes-val-\w{8}",
         result.stderr.splitlines()[-1],
     )
     again = genseg("eval", "scenes", "--prompt-mode", "box,box+1,box+2", *SCRIPTED)
