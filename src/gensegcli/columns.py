@@ -16,6 +16,9 @@ from rich.cells import cell_len
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+GAP = "  "
+"""Between two columns, where a table says nothing else."""
+
 LEAST = 24
 """A column of words is not made narrower than this: three words to a line read badly."""
 
@@ -30,11 +33,10 @@ class Grid:
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    gap: int = 2
-    """Blanks between two columns."""
+    gap: str = GAP
 
     @classmethod
-    def of(cls, head: Iterable[str], rows: Iterable[Iterable[str]], *, gap: int = 2) -> Grid:
+    def of(cls, head: Iterable[str], rows: Iterable[Iterable[str]], *, gap: str = GAP) -> Grid:
         """The grid of any texts; what is no printable character is shown as its code."""
         return cls(tuple(map(printable, head)), tuple(tuple(map(printable, row)) for row in rows), gap)
 
@@ -51,7 +53,7 @@ class Grid:
         if width is None:
             return tuple(natural)
         least = [_least(column) for column in self._columns()]
-        room = width - self.gap * (len(natural) - 1)
+        room = width - len(self.gap) * (len(natural) - 1)
         while sum(natural) > room:
             widest = max(range(len(natural)), key=lambda i: (natural[i] > least[i], natural[i]))
             if natural[widest] <= least[widest]:
@@ -101,10 +103,10 @@ def drawn(grid: Grid, widths: Sequence[int], *, numbers: bool = False, rule: boo
         numbers: every column but the first stands at its right end.
         rule: a line below the headings.
     """
-    gap = " " * grid.gap
+    gap = grid.gap
     lines = [*_lines(grid.head, widths, gap, numbers=numbers)]
     if rule:
-        lines.append("─" * (sum(widths) + grid.gap * (len(widths) - 1)))
+        lines.append("─" * (sum(widths) + len(gap) * (len(widths) - 1)))
     for row in grid.rows:
         lines += _lines(row, widths, gap, numbers=numbers)
     return "".join(f"{line}\n" for line in lines)
@@ -113,13 +115,13 @@ def drawn(grid: Grid, widths: Sequence[int], *, numbers: bool = False, rule: boo
 def turned(grid: Grid, width: int | None = None) -> str:
     """One line for each value, its heading before it; a blank line between two rows."""
     names = max(map(cell_len, grid.head), default=0)
-    room = None if width is None else max(width - names - grid.gap, 1)
+    room = None if width is None else max(width - names - len(grid.gap), 1)
     parts = []
     for row in grid.rows:
         lines = []
         for name, text in zip(grid.head, row, strict=True):
             for number, part in enumerate(wrapped(text, room)):
-                lines.append(f"{_padded('' if number else name, names + grid.gap)}{part}".rstrip() + "\n")
+                lines.append(f"{_padded('' if number else name, names)}{grid.gap}{part}".rstrip() + "\n")
         parts.append("".join(lines))
     return "\n".join(parts)
 

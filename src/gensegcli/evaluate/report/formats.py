@@ -309,7 +309,7 @@ def _grids(table: Table) -> list[Grid]:
 
 
 def _grid(table: Table, *, intervals: bool) -> Grid:
-    return Grid.of(table.head, (_texts(row, intervals=intervals) for row in table.rows), gap=3)
+    return Grid.of(table.head, (_texts(row, intervals=intervals) for row in table.rows), gap="   ")
 
 
 def _fewest(ways: Sequence[list[Grid]]) -> list[Grid]:
