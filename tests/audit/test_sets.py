@@ -373,3 +373,15 @@ def test_several_splits_of_a_copy(tmp_path: Path) -> None:
     assert trained.notes == (f"{tmp_path}: holds several splits: test, train; all of them are taken",)
     with pytest.raises(GensegError, match="holds several splits: test, train"):
         read_set(str(tmp_path), Places(tmp_path), evaluated=True)
+
+
+def test_pictures_of_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "785.png").write_bytes(png(1))
+    for name in ("a.HEIC", "b.heic", "c.NEF", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    found = read_set(str(tmp_path), Places(tmp_path))
+    assert (len(found.pictures), found.lost) == (1, 3)
+    assert found.notes == (
+        f"{tmp_path}: 2 pictures left out: .heic is not read",
+        f"{tmp_path}: 1 pictures left out: .nef is not read",
+    )

@@ -331,12 +331,19 @@ def _folder(path: Path, places: Places, *, evaluated: bool) -> PictureSet:
         shards = [path / shard["file"] for shard in read_card(path)["shards"]]
     if shards:
         return _parquet(path, shards, places, evaluated=evaluated)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    everything = sorted(path.rglob("*"))
+    files = [file for file in everything if file.suffix.lower() in SUFFIXES]
+    unread = Counter(suffix for file in everything if (suffix := file.suffix.lower()) in _UNREAD - set(SUFFIXES))
+    notes = [f"{path}: {number:,} pictures left out: {suffix} is not read" for suffix, number in sorted(unread.items())]
     names = [(file, file.relative_to(path).as_posix()) for file in files]
     drafts = (
         _Draft(name, name, str(file), "", (), name, coco_image_id(name), PictureFile(file)) for file, name in names
     )
-    return _gather(str(path), drafts, places)
+    return _gather(str(path), drafts, places, notes=notes, lost=unread.total())
+
+
+_UNREAD = {".heic", ".heif", ".jxl", ".jp2", ".dng", ".nef", ".cr2", ".cr3", ".arw"}
+"""Pictures that a model may have been trained on and that cannot be compared here, unless `images` reads them."""
 
 
 def _parquet(path: Path, shards: Sequence[Path], places: Places, *, evaluated: bool) -> PictureSet:

@@ -46,7 +46,7 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) ->
     say(f"reading {task.recipe.name} {task.recipe.split} …")
     raw = read_raw(task.recipe, task.inputs)
     for name, counts in sorted(raw.splits.items()):
-        say(f"  {name}: {counts.refs:,} refs, {counts.pictures:,} pictures, {counts.sentences:,} sentences")
+        say(f"  {name}: {', '.join(_counted(number, unit) for unit, number in counts._asdict().items())}")
     for note in raw.notes:
         say(f"  note: {note}")
     if dry_run:
@@ -71,6 +71,11 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) ->
     lines = differences(task.recipe, report.card) if json else unexpected(task.recipe, report.card)
     for line in lines:
         say(f"note: {line}")
+
+
+def _counted(number: int, units: str) -> str:
+    """A number with its unit, which is given in the plural."""
+    return f"{number:,} {units if number != 1 else units.removesuffix('s')}"
 
 
 def cores() -> int:
