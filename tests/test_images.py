@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.images import image_name, read_image
+from gensegcli.images import image_name, orientation, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -374,3 +374,19 @@ def test_names_of_addresses_keep_pictures_apart_and_secrets_out() -> None:
     assert names[0] != names[1]
     assert all(name.startswith("https://h/a.jpg?sha256=") for name in names)
     assert image_name("https://h/a.jpg") == "https://h/a.jpg"
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_the_orientation_is_read_from_the_header(form: str, value: int) -> None:
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = value
+    Image.new("RGB", (6, 4)).save(stream, form, exif=exif.tobytes())
+
+    assert orientation(stream.getvalue()) == value
+    assert read_image(stream.getvalue()).size == ((4, 6) if value > 4 else (6, 4))
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_no_orientation_where_there_is_no_picture(data: bytes) -> None:
+    assert orientation(data) == 1

@@ -248,12 +248,26 @@ _TURNS = {
 }
 
 
+def orientation(data: bytes) -> int:
+    """EXIF's orientation of an encoded picture, 1 to 8; 1 (as it is stored) where there is none that can be read."""
+    try:
+        with _open_header(io.BytesIO(data)) as image:
+            return _orientation(image)
+    except _DAMAGED:  # an unknown format among them; reading it will say what is wrong
+        return 1
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGED:
+        return 1
+    return found if found in _TURNS else 1
+
+
 def _upright(image: Image.Image) -> Image.Image:
     # Not `ImageOps.exif_transpose`: it also writes the metadata anew, which fails on damaged EXIF of sound pictures.
-    try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except _DAMAGED:
-        turn = None
+    turn = _TURNS.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 

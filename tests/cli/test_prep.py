@@ -115,6 +115,29 @@ def test_own_data(root: str, tmp_path: Path) -> None:
     assert "needs --expressions" in missing.stderr
 
 
+def test_a_turned_photo_is_told_and_the_frame_can_be_chosen(tmp_path: Path) -> None:
+    """Upside down: no size can say in which frame the annotation is."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png", exif=exif.tobytes())
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[3, 4, 15, 4, 15, 10, 3, 10]]}
+    images = [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": [annotation]}))
+    (tmp_path / "e.jsonl").write_text(json.dumps({"image_id": 1, "expression": "it", "ann_ids": [1]}))
+    own = ["coco", "--annotations", str(tmp_path / "a.json"), "--images", str(tmp_path), "--workers", "1"]
+    own += ["--expressions", str(tmp_path / "e.jsonl"), "--for", "eval"]
+    boxes = {}
+    for frame in ("auto", "stored", "upright"):
+        made = genseg(*own, "--annotations-frame", frame, "-o", str(tmp_path / frame))
+        assert made.exit_code == 0, made.stderr
+        assert "note: pictures with an EXIF turn" in made.stderr
+        shown = genseg("show", str(tmp_path / frame), "--json", "-o", str(tmp_path / "s.png"))
+        boxes[frame] = json.loads(shown.stdout)["targets"][0]["box"]
+
+    assert boxes["upright"] == [50, 100, 250, 250]
+    assert boxes["stored"] == boxes["auto"] == [750, 750, 950, 900]
+
+
 def test_keep_aspect_and_filter_by_a_segmenter(root: str, tmp_path: Path) -> None:
     done = genseg(
         "refcocog", "--split", "val", "--for", "train", "--keep-aspect", "--min-prompt-iou", "0.5",
@@ -153,6 +176,8 @@ def test_help_and_wrong_names() -> None:
         (["grefcoco", "--split", "val", "--keep-aspect"], "--keep-aspect: these pictures are not resized"),
         (["grefcoco", "--segmenter", "boxfill"], "--segmenter: nothing is segmented"),
         (["refcocog", "--seed", "5"], "--seed: nothing is drawn here"),
+        (["scenes", "--annotations-frame", "stored"], "--annotations-frame: generated pictures have no EXIF turn"),
+        (["grefcoco", "--set", "annotations_frame=turned"], "annotations_frame: input should be 'auto', 'stored' or"),
         (["grefcoco", "--n", "5"], "source.refer.n: no such setting"),
         (["grefcoco", "--set", "picture.size=[0, 840]"], "picture.size.0: input should be greater"),
         (["grefcoco", "--set", "picture.size=[840, 100000]"], "picture.size.1: input should be less"),

@@ -112,7 +112,7 @@ def test_a_grey_jpeg(shared_data: Path) -> None:
     with Image.open(io.BytesIO(grey)) as header:
         assert header.mode == "L", "the trap is there"
 
-    pixels, plain = build._decode(grey, None)  # ty: ignore[invalid-argument-type]
+    pixels, plain, _ = build._decode(grey, None)  # ty: ignore[invalid-argument-type]
 
     assert pixels.shape[2] == 3
     assert plain
@@ -256,7 +256,12 @@ def test_a_turned_picture_is_used_upright_and_its_annotation_must_agree(tree: Tr
     (sample,) = built(tree, recipe(split="train", purpose="eval")).samples
     assert sample.size == Size(WIDTH, HEIGHT)
 
-    tree.images[0].update(width=HEIGHT, height=WIDTH)
+    tree.images[0].update(width=HEIGHT, height=WIDTH)  # of the stored pixels: then the annotation is of those
+    (turned,) = built(tree, recipe(split="train", purpose="eval")).samples
+    assert turned.size == Size(WIDTH, HEIGHT)
+    assert turned.targets != sample.targets
+
+    tree.images[0].update(width=HEIGHT + 1, height=WIDTH)
     assert set(reasons(tree, small()).values()) == {"size mismatch"}
 
 

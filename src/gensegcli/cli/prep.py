@@ -24,6 +24,14 @@ class Purpose(StrEnum):
     EVAL = "eval"
 
 
+class Frame(StrEnum):
+    """Which pixels the annotations of a picture with an EXIF turn refer to."""
+
+    AUTO = "auto"
+    STORED = "stored"
+    UPRIGHT = "upright"
+
+
 class RecipeGroup(QuickGroup):
     """Takes what is no subcommand for the name of a recipe: `prep grefcoco` is `prep make grefcoco`."""
 
@@ -85,6 +93,13 @@ def make(
     files: Annotated[
         Path | None, typer.Option("--files", metavar="PATH", help="Parquet file or folder, instead of the hub.")
     ] = None,
+    annotations_frame: Annotated[
+        Frame | None,
+        typer.Option(
+            "--annotations-frame",
+            help="What annotations of EXIF-turned pictures refer to: pixels as stored, or upright. [auto: by their size]",
+        ),
+    ] = None,
     n: Annotated[int | None, typer.Option("--n", min=1, help="How many scenes (scenes).")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the draw. [the recipe's]")] = None,
     keep_aspect: Annotated[
@@ -119,7 +134,12 @@ def make(
     from gensegcli.prep.inputs import Inputs
     from gensegcli.prep.recipe import resolve
 
-    changes = {"select.seed": seed, "picture.keep_aspect": keep_aspect or None, "source.n": n}
+    changes = {
+        "annotations_frame": annotations_frame and annotations_frame.value,
+        "select.seed": seed,
+        "picture.keep_aspect": keep_aspect or None,
+        "source.n": n,
+    }
     resolved = resolve(
         recipe,
         split=split,
@@ -136,6 +156,8 @@ def make(
     select = resolved.select
     if seed is not None and not select.count and select.sentence != "random" and resolved.source.kind != "scenes":
         raise GensegError("--seed: nothing is drawn here", hint="--set select.count=N draws N samples")
+    if annotations_frame is not None and resolved.source.kind == "scenes":
+        raise GensegError("--annotations-frame: generated pictures have no EXIF turn", hint="leave it away")
     if segmenter is not None and min_prompt_iou is None:
         raise GensegError("--segmenter: nothing is segmented", hint="it belongs to --min-prompt-iou")
     task = Task(

@@ -69,7 +69,7 @@ def run(task: Task, *, restart: bool, dry_run: bool, json: bool, quiet: bool) ->
     _emit(_summary(task, report), json=json)
     # What the raw files hold and what is published of it stands in the table.
     lines = differences(task.recipe, report.card) if json else unexpected(task.recipe, report.card)
-    for line in lines:
+    for line in (*lines, *(note for note in report.card["notes"] if note not in raw.notes)):
         say(f"note: {line}")
 
 

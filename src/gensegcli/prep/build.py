@@ -15,19 +15,20 @@ from gensegcli.dialects.expressions import normalise_expression
 from gensegcli.errors import GensegError
 from gensegcli.geometry.boxes import grid_to_pixel, pixel_to_grid
 from gensegcli.geometry.keypoints import mine_negatives, mine_positive
-from gensegcli.geometry.masks import Patch, cut, resize_patch
-from gensegcli.geometry.rle import decode_patch, encode_patch, merge
-from gensegcli.images import MAX_PIXELS, read_image
+from gensegcli.geometry.masks import Patch, resize_patch
+from gensegcli.geometry.rle import encode_patch, merge
+from gensegcli.geometry.turns import TURNS, UPRIGHT, Turn
+from gensegcli.images import MAX_PIXELS, orientation, read_image
+from gensegcli.prep.frames import Frames, Unusable
 from gensegcli.prep.select import Skip, Work
 from gensegcli.records import GridBox, GridPoint, PixelBox, PixelPoint, Rle, Sample, Size, Target
 from gensegcli.sources.coco import CocoMask
-from gensegcli.sources.raw import Problem, SizeMismatchError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gensegcli.prep.recipe import Recipe
-    from gensegcli.sources.raw import MaskSource, PictureSource, RawRef, RawTarget
+    from gensegcli.sources.raw import AnnotationFrame, MaskSource, PictureSource, Problem, RawRef, RawTarget
 
     Filter = Callable[[np.ndarray, Sample], Problem | None]
     """From the stored picture (h w 3, RGB) and a sample built on it: why it is not wanted, or None."""
@@ -41,6 +42,8 @@ class Built(NamedTuple):
     filtered: list[Skip]
     dropped_parts: int = 0
     """Polygons without three corners that were left out of otherwise sound masks."""
+    turned: tuple[str, ...] = ()
+    """Of a picture with an EXIF turn: the frames its annotations were in, or `without objects`; see AnnotationFrame."""
 
 
 @dataclass(frozen=True)
@@ -57,71 +60,70 @@ class _Object:
 _EMPTY = "empty mask"
 
 
-class _Unusable(Exception):  # noqa: N818 -- carries a reason to the one place that counts it
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason)
-        self.problem = Problem(reason, detail)
-
-
 def build_picture(works: Sequence[Work], recipe: Recipe, wanted: Filter | None = None) -> Built:
     """The samples of one picture. What cannot be built is a value with its reason, and never an exception."""
     built = Built([], [], [])
-    frames = _Frames(recipe)
+    pictures = _Pictures(recipe)
     for work in works:
         try:
-            frame = frames.of(work.ref)
-            sample = frame.sample(work)
-        except _Unusable as unusable:
+            picture = pictures.of(work.ref)
+            sample = picture.sample(work)
+        except Unusable as unusable:
             built.skips.append(Skip(work.id, *unusable.problem))
             continue
-        problem = wanted(frame.pixels(), sample) if wanted else None
+        problem = wanted(picture.pixels(), sample) if wanted else None
         if problem is None:
             built.samples.append(sample)
         else:
             built.filtered.append(Skip(work.id, *problem))
-    return built._replace(dropped_parts=frames.dropped_parts())
+    return built._replace(dropped_parts=pictures.dropped_parts(), turned=pictures.turned())
 
 
-class _Frames:
+class _Pictures:
     """The decoded pictures of one key: one, unless rows that call their picture by one name hold several."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._by_source: dict[PictureSource, _Frame | _Unusable] = {}
-        self._by_content: dict[bytes, _Frame] = {}
+        self._by_source: dict[PictureSource, _Picture | Unusable] = {}
+        self._by_content: dict[bytes, _Picture] = {}
 
-    def of(self, ref: RawRef) -> _Frame:
+    def of(self, ref: RawRef) -> _Picture:
         """The picture of a reference; raises what is wrong with it."""
         assert ref.picture is not None, "references without a picture are skipped before they become work"
         if ref.picture not in self._by_source:
             self._by_source[ref.picture] = self._read(ref)
         found = self._by_source[ref.picture]
-        if isinstance(found, _Unusable):
+        if isinstance(found, Unusable):
             raise found
         return found
 
     def dropped_parts(self) -> int:
         """Polygons that were left out of masks."""
-        return sum(frame.dropped_parts for frame in self._by_content.values())
+        return sum(picture.dropped_parts for picture in self._by_content.values())
 
-    def _read(self, ref: RawRef) -> _Frame | _Unusable:
+    def turned(self) -> tuple[str, ...]:
+        """What `Built.turned` says."""
+        return tuple(frame for picture in self._by_content.values() for frame in picture.frames.seen())
+
+    def _read(self, ref: RawRef) -> _Picture | Unusable:
         try:
             data = _read(ref)
             if data not in self._by_content:
-                self._by_content[data] = _Frame(data, ref, self._recipe)
+                self._by_content[data] = _Picture(data, ref, self._recipe)
             return self._by_content[data]
-        except _Unusable as unusable:
+        except Unusable as unusable:
             return unusable
 
 
-class _Frame:
+class _Picture:
     """A decoded picture and the masks made for it so far: sentences that mean the same objects share them."""
 
     def __init__(self, data: bytes, ref: RawRef, recipe: Recipe) -> None:
         self._recipe = recipe
         self.dropped_parts = 0
-        pixels, plain = _decode(data, ref)
+        pixels, plain, turn = _decode(data, ref)
         self.size = Size(pixels.shape[1], pixels.shape[0])
+        self.frames = Frames(turn, self.size, recipe.annotations_frame)
         self.stored_size = stored_size(self.size, recipe)
         if recipe.picture.size is None or (plain and self.stored_size == self.size):
             self.image = data
@@ -138,10 +140,7 @@ class _Frame:
 
     def sample(self, work: Work) -> Sample:
         ref = work.ref
-        if ref.annotated_size not in (None, self.size):
-            width, height = ref.annotated_size
-            detail = f"annotated at {width}x{height}, the picture has {self.size.width}x{self.size.height}"
-            raise _Unusable("size mismatch", detail)
+        frames = self.frames.possible(ref)
         provenance = dict(ref.provenance)
         think = provenance.pop("think", None)
         sentence = ref.sentences[work.sentence]
@@ -153,15 +152,15 @@ class _Frame:
             query=normalise_expression(sentence.text),
             image=self.image,
             size=self.stored_size,
-            targets=self._targets(self._present(ref.targets)),
+            targets=self._targets(self._present(ref.targets, frames), frames),
             sentences=tuple(sentence.text for sentence in ref.sentences),
             provenance={**provenance, "split": self._recipe.split},
             original_size=original,
-            ignore=self._ignored(ref.ignore),
+            ignore=self._ignored(ref.ignore, frames),
             think=str(think) if think is not None else None,
         )
 
-    def _present(self, targets: Sequence[RawTarget]) -> Sequence[RawTarget]:
+    def _present(self, targets: Sequence[RawTarget], frames: Sequence[AnnotationFrame]) -> Sequence[RawTarget]:
         """Without the empty masks of a foreground set that is to be evaluated: those pictures are scored like all others.
 
         A policy that learns is not taught by them that a picture has no foreground.
@@ -172,35 +171,35 @@ class _Frame:
         for target in targets:
             try:
                 if target.mask is not None:
-                    self._object(target.mask)
-            except _Unusable as unusable:
+                    self._object(target.mask, frames)
+            except Unusable as unusable:
                 if unusable.problem.reason != _EMPTY:
                     raise
             else:
                 present.append(target)
         return present
 
-    def _targets(self, targets: Sequence[RawTarget]) -> tuple[Target, ...]:
+    def _targets(self, targets: Sequence[RawTarget], frames: Sequence[AnnotationFrame]) -> tuple[Target, ...]:
         masks = tuple(target.mask for target in targets if target.mask is not None)
-        objects = [self._object(mask) for mask in masks]
+        objects = [self._object(mask, frames) for mask in masks]
         if len(objects) < len(targets):
-            return tuple(_given(target) for target in targets)
+            return tuple(self.frames.boxed(target, frames) for target in targets)
         negatives = self._mine_negatives(masks, objects)
         return tuple(
             Target(found.box, found.points, found.rle, background, target.ann_id, target.category_id)
             for target, found, background in zip(targets, objects, negatives, strict=True)
         )
 
-    def _object(self, mask: MaskSource) -> _Object:
+    def _object(self, mask: MaskSource, frames: Sequence[AnnotationFrame]) -> _Object:
         if mask not in self._objects:
-            whole = _cut_mask(mask, self.size)
+            whole = self.frames.mask(mask, frames)
             self.dropped_parts += mask.degenerate_parts() if isinstance(mask, CocoMask) else 0
             if whole is None:
-                raise _Unusable(_EMPTY, "the object's mask has no pixel")
+                raise Unusable(_EMPTY, "the object's mask has no pixel")
             height, width = whole.pixels.shape
             stored = whole if self.stored_size == self.size else resize_patch(whole, self.size, self.stored_size)
             if stored is None:
-                raise _Unusable("mask lost in resizing", f"the object's box has {width}x{height} pixels")
+                raise Unusable("mask lost in resizing", f"the object's box has {width}x{height} pixels")
             box = PixelBox(whole.left, whole.top, whole.left + width, whole.top + height)
             points = [
                 PixelPoint(stored.left + point.x, stored.top + point.y)
@@ -230,32 +229,12 @@ class _Frame:
             self._negatives[masks] = [tuple(pixel_to_grid(point, size) for point in points) for points in mined]
         return self._negatives[masks]
 
-    def _ignored(self, mask: MaskSource | None) -> Rle | None:
+    def _ignored(self, mask: MaskSource | None, frames: Sequence[AnnotationFrame]) -> Rle | None:
         if mask is None:
             return None
-        whole = _cut_mask(mask, self.size)
+        whole = self.frames.mask(mask, frames)
         stored = resize_patch(whole, self.size, self.stored_size) if whole else None
         return encode_patch(stored, self.stored_size) if stored else merge((), self.stored_size)
-
-
-def _given(target: RawTarget) -> Target:
-    """An object that the data set describes by box and points."""
-    if target.box is None:
-        raise _Unusable("annotation damaged", "some objects have masks, and one has neither mask nor box")
-    return Target(target.box, target.points, None, target.negatives, target.ann_id, target.category_id)
-
-
-def _cut_mask(mask: MaskSource, size: Size) -> Patch | None:
-    try:
-        return decode_patch(mask.rle(size)) if isinstance(mask, CocoMask) else cut(mask.read(size))
-    except UnreachableError:
-        raise
-    except SizeMismatchError as error:
-        raise _Unusable("size mismatch", error.message) from None
-    except GensegError as error:
-        raise _Unusable("annotation damaged", error.message) from None
-    except OSError as error:
-        raise _Unusable("mask missing", str(error)) from None
 
 
 def _read(ref: RawRef) -> bytes:
@@ -263,9 +242,9 @@ def _read(ref: RawRef) -> bytes:
     try:
         return ref.picture.read()
     except FileNotFoundError as error:
-        raise _Unusable("picture missing", str(error)) from None
+        raise Unusable("picture missing", str(error)) from None
     except OSError as error:
-        raise _Unusable("picture unreadable", str(error)) from None
+        raise Unusable("picture unreadable", str(error)) from None
 
 
 # ---------------------------------------------------------------- pixels
@@ -273,8 +252,8 @@ def _read(ref: RawRef) -> bytes:
 _END_OF_JPEG = b"\xff\xd9"
 
 
-def _decode(data: bytes, ref: RawRef) -> tuple[np.ndarray, bool]:
-    """The upright picture (h w 3, uint8, BGR), and whether its bytes can be stored as they are in a training set.
+def _decode(data: bytes, ref: RawRef) -> tuple[np.ndarray, bool, Turn]:
+    """The upright picture (h w 3, uint8, BGR), whether its bytes can be stored as they are in a training set, its turn.
 
     OpenCV decodes sound 8-bit JPEGs of one or three channels, which nearly all are; everything else goes the careful
     way. OpenCV does not notice a JPEG that is cut short, hence the look at its end.
@@ -302,8 +281,8 @@ def _decode(data: bytes, ref: RawRef) -> tuple[np.ndarray, bool]:
         except GensegError as error:
             assert ref.picture is not None
             what = error.message.partition(": ")[2] or error.message
-            raise _Unusable("picture damaged", f"{ref.picture.key}: {what}") from None
-    return pixels, simple
+            raise Unusable("picture damaged", f"{ref.picture.key}: {what}") from None
+    return pixels, simple, UPRIGHT if simple else TURNS.get(orientation(data), UPRIGHT)
 
 
 _PLAIN = ("JPEG", "PNG")

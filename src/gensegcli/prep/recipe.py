@@ -166,6 +166,11 @@ class Recipe(_Part):
     split: str = Field(pattern=r"^\w[\w.-]*$", description="becomes part of file names")
     purpose: Literal["train", "eval"]
     source: Source
+    annotations_frame: Literal["auto", "stored", "upright"] = Field(
+        "auto",
+        description="which pixels the annotations of a picture with an EXIF turn refer to: as they are stored, or as "
+        "viewers show them; auto: by the stated size, else stored (ReasonSeg: upright)",
+    )
     select: Select = Select()
     picture: Picture = Picture()
     points: Points = Points()

@@ -349,7 +349,7 @@ def _finish(
         **{key: value for key, value in identity.items() if key != "recipe"},
         "counts": {**tally.counts(), "bytes": tally.bytes},
         "raw": {"split": raw.counts._asdict(), "splits": {name: c._asdict() for name, c in sorted(raw.splits.items())}},
-        "notes": [*raw.notes, *_dropped(tally)],
+        "notes": [*raw.notes, *_dropped(tally), *_turned(tally)],
         "skipped": dict(sorted(Counter(skip.reason for skip in skips).items())),
         "filtered": dict(sorted(Counter(skip.reason for skip in filtered).items())),
         "shards": shards,
@@ -364,6 +364,16 @@ def _finish(
 def _dropped(tally: Tally) -> list[str]:
     number = tally.dropped_parts
     return [f"polygons without three corners, left out of masks that have others: {number:,}"] if number else []
+
+
+def _turned(tally: Tally) -> list[str]:
+    """What the card says about pictures with an EXIF turn."""
+    words = {
+        "stored": "annotations of the pixels as stored, turned with them",
+        "upright": "annotations as viewers show it",
+    }
+    parts = [f"{words.get(frame, frame)} {number:,}" for frame, number in sorted(tally.turned.items())]
+    return [f"pictures with an EXIF turn: {'; '.join(parts)}"] if parts else []
 
 
 def _write_lines(path: Path, skips: Sequence[Skip]) -> None:

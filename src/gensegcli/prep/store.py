@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ class Tally:
     bytes: int = 0
     dropped_parts: int = 0
     """Polygons without three corners that were left out of otherwise sound masks."""
+    turned: dict[str, int] = field(default_factory=dict)
+    """Frame of the annotations → number of pictures with an EXIF turn, see `build.Built`."""
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Count the samples of one more picture."""
@@ -89,6 +92,8 @@ class Tally:
                 setattr(whole, name, getattr(whole, name) + getattr(part, name))
             for key, number in part.negatives.items():
                 whole.negatives[key] = whole.negatives.get(key, 0) + number
+            for key, number in part.turned.items():
+                whole.turned[key] = whole.turned.get(key, 0) + number
         return whole
 
 
@@ -123,6 +128,8 @@ def write_shard(path: Path, plan: str, pictures: Iterable[Built]) -> Account:
             filtered += built.filtered
             tally.add(built.samples)
             tally.dropped_parts += built.dropped_parts
+            if built.samples:
+                tally.turned = dict(Counter(tally.turned) + Counter(built.turned))
             for sample in built.samples:
                 # A picture's samples stay in one group unless they alone would fill the memory.
                 if size + len(sample.image) > GROUP_BYTES and group:
