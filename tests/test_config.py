@@ -112,6 +112,46 @@ def test_unknown_presets_and_unreadable_files(tmp_path: Path) -> None:
         resolve(file=broken)
 
 
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[predict]\nseed = " + "9" * 5000, "not TOML ("),
+        ("[predict]\nseed = " + "[" * 5000, "brackets nest too deeply"),
+        ("[predict]\nseed = " + "[" * 700 + "1" + "]" * 700, "brackets nest too deeply"),
+        ("[predict]\nseed = " + "{a=" * 5000, "brackets nest too deeply"),
+    ],
+)
+def test_a_damaged_file_of_settings_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(GensegError) as caught:
+        resolve(file=path)
+    assert caught.value.message.startswith(f"{path}: {complaint}")
+
+
+@pytest.mark.parametrize("key", ["a." * 3000 + "b", "predict.seed." + "a." * 3000 + "b", "predict.seed.x"])
+def test_tables_in_tables_are_no_setting(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{key} = 1\n")
+    with pytest.raises(GensegError, match=r"unknown setting '(a\.a\.a|predict\.seed\.[ax])'"):
+        resolve(file=path)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf[predict]\nseed = 3\n")
+    assert _origin("predict.seed", file=path) == (3, str(path))
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000, "[" * 700 + "]" * 700, "1\nx = 2", "{a = {a = 1}}"])
+def test_a_setting_of_any_text_is_refused_in_one_short_line(value: str) -> None:
+    with pytest.raises(GensegError) as caught:
+        resolve(assignments=[f"predict.seed={value}"])
+    assert caught.value.message.startswith("predict.seed (--set): ")
+    assert "integer" in caught.value.message
+    assert len(caught.value.message) < 200
+
+
 def test_the_digest_is_of_what_decides_the_results() -> None:
     plain = resolve()
     assert (

@@ -7,12 +7,12 @@ package, so `genseg models` works on the base install.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.files.text import excerpt, read_json_object, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,14 @@ EVERYTHING = (*METADATA, "*.safetensors", "*.txt", "*.model")
 """What our engines load. Weights in pickled formats are never fetched."""
 
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
+_SIZES = frozenset(
+    {
+        *("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads", "num_key_value_heads", "num_heads"),
+        *("head_dim", "patch_size", "merge_size", "spatial_merge_size", "temporal_patch_size", "in_channels"),
+        *("min_pixels", "max_pixels", "shortest_edge", "longest_edge", "num_hidden_layers"),
+    }
+)
+_TOO_LARGE = 1 << 40
 _WHOLE_FILE = 64 << 20
 _SAMPLE, _SAMPLES = 1 << 16, 64
 
@@ -49,7 +57,7 @@ def cached_snapshot(repo: str, revision: str = "main") -> Path | None:
     """
     root = hub_cache() / f"models--{repo.replace('/', '--')}"
     ref = root / "refs" / revision
-    commit = ref.read_text(encoding="ascii").strip() if ref.is_file() else revision
+    commit = read_text(ref).strip() if ref.is_file() else revision
     folder = root / "snapshots" / commit
     return folder if folder.is_dir() else None
 
@@ -72,14 +80,45 @@ def missing_file(folder: Path) -> str | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a checkpoint's folder; anything else is a `GensegError` that names the file."""
+    """A JSON object from a checkpoint's folder.
+
+    Raises:
+        GensegError: it is something else, or cannot be read; the message names the file.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GensegError(f"{path}: cannot be read as JSON ({error})", code=ExitCode.NOT_FOUND) from error
-    if not isinstance(value, dict):
-        raise GensegError(f"{path}: expected a JSON object, found {type(value).__name__}", code=ExitCode.NOT_FOUND)
-    return value
+        return read_json_object(path)
+    except GensegError as error:
+        raise GensegError(error.message, hint=error.hint, code=ExitCode.NOT_FOUND) from None
+
+
+def read_sizes(path: Path) -> dict[str, Any]:
+    """As `read_json`, for a file that states the sizes of a model or of its pictures: they are whole and at least 1.
+
+    Engines divide by them, and what they then raise names neither file nor key.
+
+    Raises:
+        GensegError: as `read_json`, or a size that is none; the message names its key.
+    """
+    found = read_json(path)
+    inside: list[tuple[str, Any]] = list(found.items())
+    while inside:
+        key, value = inside.pop()
+        if isinstance(value, dict):
+            inside += [(f"{key}.{name}", one) for name, one in value.items()]
+        elif key.rpartition(".")[2] in _SIZES:
+            for one in value if isinstance(value, list) else [value]:
+                _check_size(path, key, one)
+    return found
+
+
+def _check_size(path: Path, key: str, value: Any) -> None:
+    is_size = isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _TOO_LARGE
+    if value is not None and not is_size:
+        raise GensegError(
+            f"{path}: {key}: a whole number from 1 expected, {excerpt(value)} found",
+            hint="fetch or save the model again",
+            code=ExitCode.NOT_FOUND,
+        )
 
 
 def download(repo: str, revision: str = "main", *, patterns: Sequence[str] = EVERYTHING) -> Path:

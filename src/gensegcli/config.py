@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.errors import GensegError, unknown_name
+from gensegcli.files.text import excerpt, parse_setting, parse_toml, read_toml
 from gensegcli.records import PromptMode, Sampling
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def resolve(
     if preset is not None:
         layers.append((f"preset {preset}", _preset(preset)))
     if file is not None:
-        layers.append((str(file), _toml(file)))
+        layers.append((str(file), dict(_leaves(read_toml(file)))))
     layers += [("--set", dict([_assignment(text)])) for text in assignments]
     layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
 
@@ -315,9 +315,10 @@ def _out_of_range(error: ValidationError, section: str, origins: Mapping[str, st
     """The first value that is none, by its dotted key, with where it came from."""
     first = error.errors(include_url=False)[0]
     key = ".".join(map(str, (*filter(None, [section]), *first["loc"])[:2]))
-    message = first["msg"][:1].lower() + first["msg"][1:]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
     origin = origins.get(key, DEFAULT)
-    return GensegError(f"{key} ({origin}): {message}, found {first['input']!r}", hint=_description(key))
+    return GensegError(f"{key} ({origin}): {message}, found {excerpt(first['input'])}", hint=_description(key))
 
 
 def _validated(values: Mapping[str, Any], origins: Mapping[str, str]) -> Settings:
@@ -335,28 +336,14 @@ def _preset(name: str) -> dict[str, Any]:
     if name not in presets():
         raise unknown_name("preset", name, presets(), hint="a TOML file of your own goes with --config")
     text = (files("gensegcli") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-    return dict(_leaves(tomllib.loads(text)))
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return dict(_leaves(tomllib.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise GensegError(f"{path}: cannot be read ({what})", code=ExitCode.NOT_FOUND) from error
-    except tomllib.TOMLDecodeError as error:
-        raise GensegError(f"{path}: not TOML ({error})") from error
+    return dict(_leaves(parse_toml(text, f"preset {name}")))
 
 
 def _assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise GensegError(f"--set {text}: expected section.key=value", hint="for example --set predict.seed=1")
-    try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value
-    return key.strip(), parsed
+    return key.strip(), parse_setting(value)
 
 
 def _unknown_key(key: str, origin: str, known: Iterable[str]) -> GensegError:
@@ -368,12 +355,18 @@ def _unknown_key(key: str, origin: str, known: Iterable[str]) -> GensegError:
     return GensegError(f"unknown setting {key!r} ({origin})", hint=f"{suggestion}known: {', '.join(others)}")
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Values by dotted key, `section.name`. What nests deeper has a key that no setting has."""
+    for section, values in tree.items():
+        if not isinstance(values, dict):
+            yield section, values
+            continue
+        for name, value in values.items():
+            if isinstance(value, dict):
+                inner = next(iter(value), "{}")
+                yield f"{section}.{name}.{inner}", None
+            else:
+                yield f"{section}.{name}", value
 
 
 def _field(key: str) -> Any:

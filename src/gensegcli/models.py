@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gensegcli import checkpoints
 from gensegcli.errors import ExitCode, GensegError, unknown_name
@@ -24,6 +26,7 @@ from gensegcli.families import (
     SegmenterEntry,
     policy_entry,
 )
+from gensegcli.files.text import invalid
 from gensegcli.records import Size
 
 if TYPE_CHECKING:
@@ -96,6 +99,24 @@ SEGMENTERS: dict[str, SegmenterEntry] = {
 
 CARD = "genseg.json"
 """Written beside a checkpoint's weights: dialect, coordinates, prompt_digest, segmenter, pixel budget."""
+
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
+Area = Annotated[int, Field(ge=1, lt=1 << 32)]
+
+
+class _Card(BaseModel):
+    """genseg.json. Every key may be missing; unknown ones are a later version's."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    dialect: str | None = None
+    coordinates: Coordinates | None = None
+    prompt_digest: str | None = None
+    segmenter: str | None = None
+    min_pixels: Area | None = None
+    max_pixels: Area | None = None
+    squash: tuple[Side, Side] | None = None
+
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -334,7 +355,7 @@ def _model_type(name: str, folder: Path) -> str:
             f"{name}: no config.json in {folder}, expected a model folder (config.json, *.safetensors, tokenizer)",
             code=ExitCode.NOT_FOUND,
         )
-    return str(checkpoints.read_json(path).get("model_type"))
+    return str(checkpoints.read_sizes(path).get("model_type"))
 
 
 def _check_policy(name: str, folder: Path) -> str:
@@ -367,23 +388,19 @@ def _policy_from_folder(name: str, folder: Path) -> tuple[PolicyEntry, str | Non
     path = folder / CARD
     if not path.is_file():
         return entry, None
-    card = checkpoints.read_json(path)
     try:
-        entry = replace(
-            entry,
-            dialect=str(card.get("dialect", entry.dialect)),
-            coordinates=Coordinates(card.get("coordinates", entry.coordinates)),
-            segmenter=str(card.get("segmenter", entry.segmenter)),
-            min_pixels=int(card.get("min_pixels", entry.min_pixels)),
-            max_pixels=int(card.get("max_pixels", entry.max_pixels)),
-            squash=Size(*map(int, card["squash"])) if card.get("squash") else None,
-        )
-    except (TypeError, ValueError) as error:
+        card = _Card.model_validate(checkpoints.read_json(path))
+    except ValidationError as error:
+        raise invalid(error, str(path), hint="see docs/models.md for its keys", code=ExitCode.NOT_FOUND) from None
+    stated = card.model_dump(exclude_none=True, exclude={"prompt_digest", "squash"})
+    entry = replace(entry, **stated, squash=Size(*card.squash) if card.squash else None)
+    if entry.min_pixels > entry.max_pixels:
         raise GensegError(
-            f"{path}: {error}", hint="see docs/models.md for its keys", code=ExitCode.NOT_FOUND
-        ) from error
-    digest = card.get("prompt_digest")
-    return entry, str(digest) if digest else None
+            f"{path}: min_pixels: at most the {entry.max_pixels} of max_pixels expected, {entry.min_pixels} found",
+            hint="see docs/models.md for its keys",
+            code=ExitCode.NOT_FOUND,
+        )
+    return entry, card.prompt_digest or None
 
 
 def _processor_budget(folder: Path, entry: PolicyEntry) -> dict[str, int]:
@@ -395,7 +412,7 @@ def _processor_budget(folder: Path, entry: PolicyEntry) -> dict[str, int]:
     own: dict[str, Any] = {}
     for file, key in (("processor_config.json", "image_processor"), ("preprocessor_config.json", None)):
         if (folder / file).is_file():
-            config = checkpoints.read_json(folder / file)
+            config = checkpoints.read_sizes(folder / file)
             own = (config.get(key) or {}) if key else config
             if own:
                 break
@@ -405,7 +422,7 @@ def _processor_budget(folder: Path, entry: PolicyEntry) -> dict[str, int]:
         highest = own.get("max_pixels") or size.get("longest_edge") or entry.max_pixels
         factor = int(own.get("patch_size") or 0) * int(own.get("merge_size") or 0) or entry.factor
         return {"factor": factor, "min_pixels": int(lowest), "max_pixels": min(int(highest), 1280 * factor * factor)}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise GensegError(
             f"{folder / file}: not the settings of an image processor ({error})", code=ExitCode.NOT_FOUND
         ) from error

@@ -5,12 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gensegcli.checkpoints import read_json
+from gensegcli.checkpoints import read_json, read_sizes
 from gensegcli.errors import ExitCode, GensegError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
+
+
+_WITH_SIZES = frozenset({"config.json", "processor_config.json", "preprocessor_config.json"})
+
+_FAULTS = (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
+"""What libraries raise over a folder whose files are JSON and weights, but not of a model that they can build."""
 
 
 def check_files(kind: str, folder: Path) -> None:
@@ -26,7 +32,7 @@ def check_files(kind: str, folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(folder.glob("*.json")):
-        read_json(path)
+        (read_sizes if path.name in _WITH_SIZES else read_json)(path)
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt"):
@@ -58,7 +64,7 @@ def load_weights(kind: str, folder: Path, load: Callable[..., Any], **settings: 
             )
     except OutOfMemoryError:
         raise
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (*_FAULTS, SafetensorError) as error:
         raise bad_folder(kind, folder, f"cannot be loaded: {_first_line(error)}") from error
     if loading["missing_keys"]:
         # transformers only warns and goes on with random weights in their place.
@@ -72,7 +78,7 @@ def load_processor(kind: str, folder: Path, load: Callable[..., Any]) -> Any:
     check_files(kind, folder)
     try:
         return load(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _FAULTS as error:
         raise bad_folder(kind, folder, f"has a processor that cannot be loaded: {_first_line(error)}") from error
 
 

@@ -8,6 +8,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from gensegcli.dialects import DIALECTS, get_dialect
+from gensegcli.dialects.custom import with_prompt
 from gensegcli.dialects.genseg import NO_TARGET_SENTENCE
 from gensegcli.errors import GensegError
 
@@ -142,3 +143,11 @@ def test_an_unknown_dialect_gets_the_nearest_and_the_known_ones() -> None:
     with pytest.raises(GensegError, match="unknown dialect 'genseg-pixel'") as caught:
         get_dialect("genseg-pixel")
     assert caught.value.hint.startswith("did you mean genseg-pixels? known: genseg, ")
+
+
+def test_a_question_of_ones_own_is_unicode_and_names_the_expression() -> None:
+    assert with_prompt(get_dialect("genseg"), "{query}\u2028{}").ask("a cup") == "a cup\u2028{}"
+    with pytest.raises(GensegError, match=r"no \{query\} in it"):
+        with_prompt(get_dialect("genseg"), "where is it?")
+    with pytest.raises(GensegError, match="half of a surrogate pair"):
+        with_prompt(get_dialect("genseg"), "{query}\ud800")

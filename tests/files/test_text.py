@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from gensegcli.errors import GensegError
 from gensegcli.files.text import (
     decode,
+    excerpt,
     invalid,
     parse_json,
     parse_setting,
@@ -123,9 +124,9 @@ class TestToml:
     def test_what_is_no_toml_is_one_error(self, text):
         assert refusal(parse_toml, text, "a.toml").startswith("a.toml: ")
 
-    @pytest.mark.parametrize("text", ["9" * 5000, "[" * 20_000, "1\nother = 2"])
-    def test_a_setting_never_raises(self, text):
-        parse_setting(text)
+    @pytest.mark.parametrize("text", ["9" * 5000, "[" * 20_000, "1\nother = 2", "1\n[table]\na = 3"])
+    def test_what_is_no_value_is_a_text(self, text):
+        assert parse_setting(text) == text
 
 
 def test_what_pydantic_finds_is_one_line():
@@ -137,3 +138,12 @@ def test_what_pydantic_finds_is_one_line():
     message = invalid(caught.value, "a.toml").message
     assert message.startswith("a.toml: sizes.1: input should be a valid integer")
     assert message.endswith("'x' found")
+
+
+def test_an_excerpt_is_short_whatever_the_value():
+    deep: dict = {}
+    for _ in range(100_000):
+        deep = {"a": deep}
+    assert excerpt(deep) == "an object"
+    assert excerpt(10**5000) == "a number"
+    assert excerpt("x" * 100, 10) == "'xxxxxxxxx…"

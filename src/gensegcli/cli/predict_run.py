@@ -23,6 +23,7 @@ from gensegcli.download import is_url, public_form
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.exports import Exporter, discard_outputs
 from gensegcli.exports.names import picture_stem
+from gensegcli.files.text import read_text
 from gensegcli.images import read_image
 from gensegcli.loading import load_as_set
 from gensegcli.manifests import READERS, STDIN
@@ -230,13 +231,7 @@ def prompt_text(path: Path | None) -> str | None:
     Raises:
         GensegError: the file cannot be read.
     """
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise GensegError(f"{path}: cannot be read ({what})", code=ExitCode.NOT_FOUND) from error
+    return None if path is None else read_text(path)
 
 
 def _open(task: Task, path: Path, *, restart: bool) -> RunFolder:

@@ -39,8 +39,12 @@ def with_prompt(dialect: Dialect, template: str) -> CustomPrompt:
     """The dialect with another question.
 
     Raises:
-        GensegError: the template has no `{query}` in it.
+        GensegError: the template has no `{query}` in it, or is not Unicode.
     """
+    try:
+        template.encode()
+    except UnicodeEncodeError:
+        raise GensegError("the prompt text is not Unicode: it holds half of a surrogate pair") from None
     if PLACEHOLDER not in template:
         raise GensegError(
             f"the prompt text has no {PLACEHOLDER} in it",

@@ -230,9 +230,10 @@ def parse_setting(text: str) -> Any:
     (3, [1, 2], 'bf16')
     """
     try:
-        return parse_toml(f"value = {text}", "").get("value", text)
+        found = parse_toml(f"value = {text}", "")
     except GensegError:
         return text
+    return found["value"] if found.keys() == {"value"} else text  # a line break in the text is no second setting
 
 
 def invalid(error: ValidationError, place: str, *, hint: str = "", code: ExitCode = ExitCode.USAGE) -> GensegError:
@@ -247,7 +248,10 @@ def invalid(error: ValidationError, place: str, *, hint: str = "", code: ExitCod
 
 def excerpt(value: Any, length: int = 60) -> str:
     """A value as an error shows it, cut to a length."""
-    shown = repr(value[: length + 1] if isinstance(value, str | bytes | list) else value)
+    try:
+        shown = repr(value[: length + 1] if isinstance(value, str | bytes | list) else value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        shown = json_type(value)
     return shown if len(shown) <= length else f"{shown[:length]}…"
 
 
