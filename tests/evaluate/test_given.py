@@ -229,6 +229,29 @@ def test_a_coco_file_cannot_tell_samples_apart_that_share_picture_and_expression
         read(tmp_path / "coco.json", twins)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"annotations": [{"image_id": 9, "category_id": 1, "segmentation": []}]},
+            "annotation 0: image_id: 9 is not in",
+        ),
+        ({"annotations": [1]}, "annotation 0: a number, expected an object"),
+        ({"images": [{"id": 1}]}, "images is no list of objects with id and file_name"),
+        ({"images": [{"id": 1, "file_name": "a.jpg"}] * 2}, "2 of the images have the id 1"),
+        ({"categories": None}, "categories is no list of objects with id and name"),
+        ({"images": [{"id": 1, "file_name": "a.jpg", "neg_category_ids": 1}]}, "a list expected, a number found"),
+        ({"annotations": [{"image_id": 1, "category_id": 1, "prediction_id": {}}]}, "neither segmentation nor bbox"),
+    ],
+)
+def test_damaged_coco_files_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    sound = {"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "the a"}], "annotations": []}
+    (tmp_path / "c.json").write_text(json.dumps({**sound, **change}))
+    with pytest.raises(GensegError) as caught:
+        read(tmp_path / "c.json")
+    assert message in caught.value.message
+
+
 # ---------------------------------------------------------------- what the file states is taken at its word
 
 

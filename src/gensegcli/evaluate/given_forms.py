@@ -361,7 +361,7 @@ def _of_data_set(
             for known, key in ((pictures, "image_id"), (texts, "category_id"))
         )
         own = entry.get("prediction_id")
-        by_sample[own if own in places else samples.of(picture, text, path)].append(entry)
+        by_sample[own if isinstance(own, str) and own in places else samples.of(picture, text, path)].append(entry)
     for image in whole["images"]:
         absent = image.get("neg_category_ids") or []
         if not isinstance(absent, list):
