@@ -231,9 +231,11 @@ def _from_colours(stored: _Stored, path: Path, *, dark: bool) -> MaskPicture:
     if clear is not None:
         packed[clear] = 0
         values = np.where(clear[..., None], np.uint8(0), values)
-    spread = int((values.max(axis=2) - values.min(axis=2)).max(initial=0))
+    red, green, blue = (values[..., channel] for channel in range(3))
+    apart = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    spread = int(apart.max(initial=0))
     if spread <= (_LOSSY_SPREAD if stored.lossy else 0):
-        return _by_level(values[..., 1], path, stored, dark=dark)
+        return _by_level(green, path, stored, dark=dark)
     if stored.lossy:
         raise GensegError(f"{path}: a mask in colours that was stored with loss, expected black and white", hint=_HINT)
     colours = _present(packed)
