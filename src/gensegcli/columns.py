@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from gensegcli.harmless import printable
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
@@ -21,10 +23,6 @@ GAP = "  "
 
 LEAST = 24
 """A column of words is not made narrower than this: three words to a line read badly."""
-
-
-_JOINERS = "\u200c\u200d"
-"""Invisible, and letters of Persian, of Indian scripts and of emoji need them."""
 
 
 @dataclass(frozen=True)
@@ -156,19 +154,6 @@ def wrapped(text: str, width: int | None) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-def printable(text: str) -> str:
-    r"""The text on one line, blanks folded but for an indent, without anything that a terminal would obey.
-
-    >>> printable("a\n b\x1b[2J"), printable("  of  these")
-    ('a b\\x1b[2J', '  of these')
-    """
-    indent = " " * (len(text) - len(text.lstrip(" "))) if text.strip() else ""
-    folded = indent + " ".join(text.split())
-    if folded.isprintable():
-        return folded
-    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in folded)
 
 
 def _wraps(text: str) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gensegcli.atomic import replacing, saving
+from gensegcli.atomic import open_file, replacing, saving
 from gensegcli.errors import ExitCode, GensegError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Records(AbstractContextManager["Records", None]):
         self._places: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
         with saving(path, hint=_HINT):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            self._file = open_file(path, os.O_RDWR | os.O_CREAT)
         try:
             self._end = self._index()
             os.ftruncate(self._file, self._end)
@@ -298,8 +298,8 @@ def locked(folder: Path) -> Generator[None]:
 
 def _lock(folder: Path) -> int:
     """Lock the folder for this process; the lock goes with the process, however it ends."""
-    with saving(folder, hint=_HINT):
-        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    with saving(folder / ".lock", hint=_HINT):
+        file = open_file(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         if os.name == "nt":
             import msvcrt

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -15,10 +16,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from gensegcli.errors import GensegError
+from gensegcli.errors import ExitCode, GensegError
 from gensegcli.exports import FORMATS, Exporter, discard_outputs
 from gensegcli.exports.exporter import COLLECTIONS
 from gensegcli.exports.files import FILE_FORMATS
+from gensegcli.exports.names import prediction_stem
 from gensegcli.predictions import union_mask
 from gensegcli.records import Prediction, Refusal, RefusalKind
 from tests.made import made_prediction
@@ -480,7 +482,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from gensegcli.errors import GensegError
+from gensegcli.errors import ExitCode, GensegError
 from gensegcli.exports import Exporter
 from tests.made import made_prediction
 
@@ -601,3 +603,71 @@ def test_discarding_takes_what_genseg_wrote_and_nothing_else(tmp_path: Path) -> 
     discard_outputs(tmp_path)
     assert (tmp_path / "coco.json").exists()
     assert (tmp_path / "yolo" / "data.yaml").exists()
+
+
+def test_the_table_of_pictures_holds_no_formula(tmp_path: Path) -> None:
+    """A picture may be called `=cmd|…`: a spreadsheet that opens the table calculates nothing."""
+    predictions = [made_prediction([], (4, 3), id=name, image=name) for name in ("=1+1.png", "@a.png", "a=b.png")]
+    for _ in range(2):  # the table is read before it is written again
+        export(tmp_path, ["yolo"], predictions)
+    with (tmp_path / "yolo" / "pictures.csv").open(newline="") as table:
+        cells = [cell for row in csv.reader(table) for cell in row]
+    assert {"'=1+1.png", "'@a.png", "a=b.png"} <= set(cells)
+    assert not [cell for cell in cells if cell.startswith(("=", "@"))]
+
+
+LINKS = (".coco.json.partial", "coco.json", "png", "png/{}.png", "png/.{}.png.partial", "rle/{}.json", "yolo")
+LINKS += (".yolo.partial", ".yolo.partial/labels", "yolo/labels", "yolo/labels/a.txt", "yolo/data.yaml")
+LINKS += ("yolo/pictures.csv", "yolo/.pictures.csv.partial", "yolo/.data.yaml.partial")
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_no_link_below_the_folder_is_followed(tmp_path: Path, link: str) -> None:
+    """A folder got from others may hold links to anywhere; what they lead to is neither written nor removed."""
+    victims, out = tmp_path / "victims", tmp_path / "out"
+    (victims / "labels").mkdir(parents=True)
+    kept = ("precious", "data.yaml", "labels/precious", "labels/a.txt", f"{prediction_stem(several()[0])}.png")
+    for name in kept:
+        (victims / name).write_text("precious")
+    planted = out / link.format(prediction_stem(several()[0]))
+    planted.parent.mkdir(parents=True)
+    folder = (planted.suffix == "" and not planted.name.endswith("partial")) or planted.name == ".yolo.partial"
+    planted.symlink_to(victims if folder else victims / "precious")
+    for _ in range(2):
+        with suppress(GensegError):
+            discard_outputs(out)
+        with suppress(GensegError):
+            export(out, ["png", "rle", "coco", "yolo"], several())
+    assert {path.relative_to(victims).as_posix() for path in victims.rglob("*") if path.is_file()} == set(kept)
+    assert {(victims / name).read_text() for name in kept} == {"precious"}
+
+
+@pytest.mark.parametrize("link", ["png", "yolo", ".yolo.partial", "yolo/labels"])
+def test_a_link_in_place_of_a_folder_is_named(tmp_path: Path, link: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / link).parent.mkdir(parents=True)
+    (tmp_path / "out" / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(GensegError, match=f"{link}: a symbolic link") as caught:
+        export(tmp_path / "out", ["png", "yolo"], several())
+    assert caught.value.code is ExitCode.ENVIRONMENT
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    """The user made it, or named it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    export(tmp_path / "out", ["png", "coco", "yolo"], several())
+    assert {path.name for path in (tmp_path / "disk").iterdir()} == {"png", "coco.json", "yolo"}
+
+
+@pytest.mark.parametrize("form", FILE_FORMATS)
+@pytest.mark.parametrize("left", [0, 1, 20, -1])
+def test_a_file_that_was_cut_short_is_written_again(tmp_path: Path, form: str, left: int) -> None:
+    (prediction, *_) = several()
+    exporter = export(tmp_path, [form], [prediction])
+    path = exporter.paths(prediction)[form]
+    assert exporter.is_complete(prediction)
+    assert not exporter.needs_picture(prediction, renew=False)
+    path.write_bytes(path.read_bytes()[:left])
+    assert not exporter.is_complete(prediction)
+    assert exporter.needs_picture(prediction, renew=False) == (form == "overlay")

@@ -73,6 +73,10 @@ class GensegGroup(QuickGroup):
         super().__init__(**attributes)
         self.commands = CommandTable()  # pyright: ignore[reportAttributeAccessIssue]
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        with console.shown_stderr():
+            return super().main(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             with console.guarded_stdout():
@@ -120,6 +124,7 @@ def genseg(
 
 def main() -> None:
     """Run `genseg` and leave with its exit code."""
+    sys.stderr = console.shown(sys.stderr)  # for good: a traceback is written after everything else
     try:
         app(prog_name="genseg")
     except SystemExit as leaving:

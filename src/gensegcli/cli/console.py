@@ -7,10 +7,12 @@ import logging
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
+
+from gensegcli.harmless import printable, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from typing_extensions import Buffer
 
@@ -24,7 +26,7 @@ class ReaderGoneError(Exception):
 def say(text: str) -> None:
     """One line for the person who waits."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)
     except BrokenPipeError as gone:
         raise ReaderGoneError from gone
 
@@ -36,9 +38,72 @@ def error(problem: GensegError) -> None:
 
 def failed(message: str, hint: str = "") -> None:
     """The same two lines for a failure that is a value."""
-    say(f"error: {_one_line(message)}")
+    say(f"error: {printable(message)}")
     if hint:
-        say(f"hint: {_one_line(hint)}")
+        say(f"hint: {printable(hint)}")
+
+
+class Shown:
+    """A text stream that shows control characters and has nothing obey them: names, servers and models write them.
+
+    Everything that goes to stdout and stderr passes through one, whoever writes it: a table, a log line, a traceback.
+    What has to move the cursor, a progress bar, takes `screen`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self.stream.write(visible(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    @property
+    def buffer(self) -> _ShownBytes:
+        return _ShownBytes(self.stream, self.stream.buffer)
+
+
+class _ShownBytes:
+    """The same for UTF-8, written in whole characters."""
+
+    def __init__(self, stream: TextIO, buffer: BinaryIO) -> None:
+        self._stream, self._buffer = stream, buffer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._buffer, name)
+
+    def write(self, data: Buffer) -> int:
+        self._stream.flush()
+        text = bytes(data).decode("utf-8", "surrogateescape")
+        self._buffer.write(visible(text).encode())
+        return len(bytes(data))
+
+
+def shown(stream: TextIO) -> TextIO:
+    """The stream without its control characters; one that is so already as it is."""
+    return stream if isinstance(stream, Shown) else cast("TextIO", Shown(stream))
+
+
+def screen() -> TextIO:
+    """Stderr as it is, for what draws on the terminal; the texts it draws have to be `visible`."""
+    return sys.stderr.stream if isinstance(sys.stderr, Shown) else sys.stderr
+
+
+@contextmanager
+def shown_stderr() -> Generator[None]:
+    """Show what is written to stderr while the block runs."""
+    before = sys.stderr
+    sys.stderr = shown(before)
+    try:
+        yield
+    finally:
+        sys.stderr = before
 
 
 class _Output(io.FileIO):
@@ -53,21 +118,26 @@ class _Output(io.FileIO):
 
 @contextmanager
 def guarded_stdout() -> Generator[None]:
-    """Let writes to stdout raise `ReaderGoneError` while the block runs."""
+    """Let writes to stdout raise `ReaderGoneError` while the block runs, and show control characters in them."""
     before = sys.stdout
     try:
         output = _Output(before.fileno(), "w", closefd=False)
     except (io.UnsupportedOperation, AttributeError):  # replaced by a caller in this process, who sees what comes
-        yield
+        sys.stdout = shown(before)
+        try:
+            yield
+        finally:
+            sys.stdout = before
         return
     before.flush()
-    sys.stdout = io.TextIOWrapper(
+    stream = io.TextIOWrapper(
         io.BufferedWriter(output),
         encoding=before.encoding,
         errors=before.errors,
         line_buffering=getattr(before, "line_buffering", False),
         write_through=getattr(before, "write_through", False),
     )
+    sys.stdout = shown(stream)
     try:
         try:
             yield
@@ -91,7 +161,7 @@ def data_stream() -> Generator[TextIO]:
     try:
         descriptor = sys.stdout.fileno()
     except (io.UnsupportedOperation, AttributeError):  # replaced by a caller in this process, who sees what comes
-        yield sys.stdout
+        yield shown(sys.stdout)
         return
     sys.stdout.flush()
     kept = os.dup(descriptor)
@@ -100,7 +170,7 @@ def data_stream() -> Generator[TextIO]:
         # UTF-8 whatever the locale says: JSON is nothing else, and a table must not fail at a letter.
         output = io.BufferedWriter(_Output(kept, "w", closefd=False))
         with io.TextIOWrapper(output, encoding="utf-8") as stream:
-            yield stream
+            yield shown(stream)
     finally:
         sys.stdout.flush()
         os.dup2(kept, descriptor)
@@ -129,7 +199,3 @@ def discard_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from gensegcli.cli import console
+from gensegcli.harmless import visible
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -112,12 +113,12 @@ def _bar(total: int | None, unit: str) -> Generator[Progress]:
     )
     display = RichProgress(
         *columns,
-        console=Console(stderr=True),
+        console=Console(file=console.screen()),
         transient=True,
         redirect_stdout=False,
         redirect_stderr=True,
     )
-    with display:
+    with display, console.shown_stderr():  # by now one that writes above the bar
         yield _Bar(display, total, unit)
 
 
@@ -146,6 +147,6 @@ class _Bar:
 
     def write(self, stream: TextIO, text: str) -> None:
         if stream.isatty():  # the same screen: above the bar
-            self._display.console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+            self._display.console.print(visible(text), end="", markup=False, highlight=False, soft_wrap=True)
         else:
             self._lines.write(stream, text)

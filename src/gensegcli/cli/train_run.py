@@ -236,13 +236,14 @@ def _bar() -> Generator[Tell]:
 
     bar = Progress(TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     task = bar.add_task("steps", total=None)
-    with Live(bar, console=Console(stderr=True), transient=True, redirect_stdout=False) as live:
+    with Live(bar, console=Console(file=console.screen()), transient=True, redirect_stdout=False) as live:
 
         def tell(row: Mapping[str, Any]) -> None:
             bar.update(task, total=row["steps"], completed=row["step"])
             live.update(Group(Text(line(row)), bar))
 
-        yield tell
+        with console.shown_stderr():  # by now one that writes above the bar
+            yield tell
 
 
 def _show_plan(plan: Plan, folder: Path, *, processes: int, json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from collections import deque
 from contextlib import ExitStack, closing
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensegcli import __version__
-from gensegcli.atomic import saving
+from gensegcli.atomic import discard, own_folder, saving
 from gensegcli.config import digest
 from gensegcli.dialects import get_dialect
 from gensegcli.dialects.custom import with_prompt
@@ -186,7 +185,9 @@ class Evaluation:
         given = self._read_given(stage) if self.given is not None and (restart or not self._has_given()) else None
         records = ANSWERS if self.given is None else f"{MASKS}/{GIVEN}/predictions.jsonl"
         with saving(self.folder):
-            (self.folder / records).parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.given is not None:
+                own_folder(self.folder, MASKS, GIVEN)
         with RunFolder(self.folder, self.identity, records=records, restart=restart) as run:
             if restart:
                 self._forget()
@@ -202,6 +203,8 @@ class Evaluation:
             folders: dict[PromptMode, RunFolder] = {}
             for mode in self.modes:
                 path = self.folder / MASKS / self.masks_name(mode)
+                with saving(path):
+                    own_folder(self.folder, MASKS, path.name)
                 identity = {**self._segmenting(), "mode": mode.value}
                 folders[mode] = stack.enter_context(RunFolder(path, identity))
             if any(frozenset(self.choice.ids) - folder.records.done_ids() for folder in folders.values()):
@@ -288,11 +291,13 @@ class Evaluation:
         given = pinned.get(_READ, {})
         boxes_only = given.get("boxes_only", False) or not self.data.has_masks()
         chosen = "" if self.choice.digest is None else f"-{self.choice.digest}"
+        with saving(self.folder):
+            scores = own_folder(self.folder, SCORES, name)
         scored = score(
             self.data,
             self.choice,
             masks.records,
-            self.folder / SCORES / name / f"{self.protocol.name}{chosen}.jsonl",
+            scores / f"{self.protocol.name}{chosen}.jsonl",
             self.protocol,
             boxes_only=boxes_only,
             maps=None if self.given is None else self._given().levels,
@@ -354,7 +359,7 @@ class Evaluation:
         for name in (MASKS, SCORES):
             if name == MASKS and self.given is not None:
                 continue  # its records have been begun anew already
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+            discard(self.folder / name)
         (self.folder / RESULTS).unlink(missing_ok=True)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from gensegcli.atomic import replacing, saving
+from gensegcli.atomic import own_folder, replacing, saving
 from gensegcli.errors import GensegError, unknown_name
 from gensegcli.exports.coco import CocoInstances, discard_coco
-from gensegcli.exports.files import FILE_FORMATS, FileFormat
+from gensegcli.exports.files import FILE_FORMATS, PNG_END, FileFormat
 from gensegcli.exports.names import is_prediction_stem, prediction_stem
 from gensegcli.exports.yolo import YoloDataset, copied_name, discard_yolo, is_copied_whole, picture_png
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _COPY = "yolo/images"
 """Key of the copy of a picture that is not copied as a file is."""
-_COPY_FORMAT = FileFormat(".png", picture_png, needs_picture=True)
+_COPY_FORMAT = FileFormat(".png", picture_png, PNG_END, needs_picture=True)
 
 
 class Collection(Protocol):
@@ -105,18 +105,18 @@ class Exporter:
         return paths
 
     def is_complete(self, prediction: Prediction) -> bool:
-        """Whether all files of a prediction are there; after a resume with more formats they may not be."""
-        return all(path.is_file() for path in self.paths(prediction).values())
+        """Whether all files of a prediction are there, to their ends; after a resume with more formats they may not be."""
+        return all(self._form(name).is_whole(path) for name, path in self.paths(prediction).items())
 
     def needs_picture(self, prediction: Prediction, *, renew: bool = True) -> bool:
         """Whether a file is to be written that shows the picture itself.
 
         Args:
             prediction: what would be saved.
-            renew: files that are there already are written again.
+            renew: files that are there already, whole, are written again.
         """
         return any(
-            self._form(name).needs_picture and (renew or not path.is_file())
+            self._form(name).needs_picture and (renew or not self._form(name).is_whole(path))
             for name, path in self.paths(prediction).items()
         )
 
@@ -139,6 +139,8 @@ class Exporter:
             if image is not None or not self._form(name).needs_picture
         }
         for name, path in paths.items():
+            with saving(path, hint=self._hint()):
+                own_folder(self.folder, *path.parent.relative_to(self.folder).parts)
             with saving(path, hint=self._hint()), replacing(path) as stream:
                 stream.write(self._form(name).render(prediction, image))
         self.saved += 1
@@ -186,6 +188,8 @@ def discard_outputs(folder: Path) -> None:
     """
     with saving(folder, hint="remove the old files yourself, or choose another folder with --out"):
         for name, form in FILE_FORMATS.items():
+            if (folder / name).is_symlink():
+                continue
             for path in (folder / name).glob(f"*{form.suffix}"):
                 if is_prediction_stem(path.name.removesuffix(form.suffix)) and path.is_file():
                     path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,8 +17,12 @@ from gensegcli.predictions import union_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gensegcli.records import Prediction, Rle
+
+
+PNG_END = b"IEND\xaeB`\x82"
 
 
 class FileFormat(NamedTuple):
@@ -25,7 +30,19 @@ class FileFormat(NamedTuple):
 
     suffix: str
     render: Callable[[Prediction, Image.Image | None], bytes]
+    end: bytes
+    """With which every whole file ends."""
     needs_picture: bool = False
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether the file is there to its end; a copy that was cut off, or a disk that was full, may have left less."""
+        try:
+            with path.open("rb") as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(max(size - len(self.end), 0))
+                return stream.read() == self.end
+        except OSError:  # not there
+            return False
 
 
 def overlay_jpeg(prediction: Prediction, image: Image.Image | None) -> bytes:
@@ -82,10 +99,10 @@ def geojson(prediction: Prediction, _image: Image.Image | None) -> bytes:
 
 
 FILE_FORMATS: dict[str, FileFormat] = {
-    "overlay": FileFormat(".jpg", overlay_jpeg, needs_picture=True),
-    "png": FileFormat(".png", mask_png),
-    "rle": FileFormat(".json", rle_json),
-    "geojson": FileFormat(".geojson", geojson),
+    "overlay": FileFormat(".jpg", overlay_jpeg, b"\xff\xd9", needs_picture=True),
+    "png": FileFormat(".png", mask_png, PNG_END),
+    "rle": FileFormat(".json", rle_json, b"}\n"),
+    "geojson": FileFormat(".geojson", geojson, b"}\n"),
 }
 """Formats with one file per prediction, by name."""
 

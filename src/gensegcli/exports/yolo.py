@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gensegcli.atomic import replacing
+from gensegcli.atomic import discard, is_a_link, own_folder, replacing
 from gensegcli.errors import GensegError
 from gensegcli.exports.names import kept_name, picture_stem
 from gensegcli.exports.places import local_path, picture_key
 from gensegcli.geometry import rle
 from gensegcli.geometry.polygons import joined, polygons
+from gensegcli.harmless import csv_row
 from gensegcli.images import read_image
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class YoloDataset:
         self._partial = folder / ".yolo.partial"
         self._copy = copy_images
         self._clear()
-        (self._partial / "labels").mkdir(parents=True)
+        own_folder(folder, ".yolo.partial", "labels")
         self._pictures: dict[str, _Picture] = {}
         self._classes: dict[str, int] = {}
         self.notes: list[str] = []
@@ -100,7 +101,9 @@ class YoloDataset:
         self._tell(new)
         if not self._copy:
             new = [(files._replace(image=""), picture) for files, picture in new]
-        (self._final / "labels").mkdir(parents=True, exist_ok=True)
+        own_folder(self._final.parent, "yolo", "labels")
+        if self._copy:
+            own_folder(self._final, "images")
         (self._final / "data.yaml").unlink(missing_ok=True)
         self._write_table([*((files, picture.name) for files, picture in new), *old.items()])
         if self._copy:
@@ -194,7 +197,9 @@ class YoloDataset:
         return whole
 
     def _clear(self) -> None:
-        shutil.rmtree(self._partial / "labels", ignore_errors=True)
+        if self._partial.is_symlink():
+            raise is_a_link(self._partial)
+        discard(self._partial / "labels")
         with suppress(OSError):  # not there, or not empty: the rest is not genseg's
             self._partial.rmdir()
 
@@ -203,7 +208,7 @@ class YoloDataset:
         table = csv.writer(text)
         table.writerow(("label", "image", "file"))
         table.writerows(
-            (f"labels/{own.label}", _defused(image), f"images/{own.image}" if own.image else "") for own, image in files
+            csv_row((f"labels/{own.label}", image, f"images/{own.image}" if own.image else "")) for own, image in files
         )
         with replacing(self._final / "pictures.csv") as stream:
             stream.write(text.getvalue().encode())
@@ -254,6 +259,8 @@ def written_files(folder: Path) -> dict[_Files, str]:
 def discard_yolo(folder: Path) -> None:
     """Remove the files that earlier runs put into `<folder>/yolo`, and nothing else."""
     final = folder / "yolo"
+    if any(place.is_symlink() for place in (final, final / "labels", final / "images")):
+        return
     for files in written_files(final):
         for place, name in _places(files):
             (final / place / name).unlink(missing_ok=True)
@@ -310,11 +317,6 @@ def _digest(image: str) -> str:
 def _own_name(image: str) -> str:
     """What a picture's file is called, as far as every file system takes it; a picture of no file is called as its copy."""
     return copied_name(image) if local_path(image) is None else kept_name(image)
-
-
-def _defused(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _copy(source: Path, target: Path) -> None:

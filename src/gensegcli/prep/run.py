@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gensegcli import __version__
-from gensegcli.atomic import replacing, saving
+from gensegcli.atomic import own_folder, replacing, saving
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.files.text import read_json_object
 from gensegcli.prep.card import write_readme
@@ -98,7 +98,7 @@ def prepare(
     shard_folder = out / SHARDS
     new = not out.exists()
     with saving(out, hint="choose another folder with --out"):
-        shard_folder.mkdir(parents=True, exist_ok=True)
+        own_folder(out, SHARDS)
     with locked(out):
         _refuse_foreign(out)
         if restart:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gensegcli.atomic import replacing, saving
+from gensegcli.atomic import discard, replacing, saving
 from gensegcli.models import CARD
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def forget(run: Path) -> None:
         for name in (METRICS, ROLLOUTS, CHECKPOINTS, "offending.json"):
             (run / name).unlink(missing_ok=True)
         for folder in [run / MODEL, run / MODEL_DRAFT, run / "tensorboard", *_checkpoint_folders(run)]:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
 
 
 def forget_unfinished(run: Path) -> None:
@@ -86,7 +85,7 @@ def forget_unfinished(run: Path) -> None:
     whole = {checkpoint_folder(run, step) for step in checkpoints(run)}
     for folder in _checkpoint_folders(run):
         if folder not in whole:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
 
 
 def _checkpoint_folders(run: Path) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from peft import PeftModel, load_peft_weights
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForImageTextToText, PrinterCallback
 
+from gensegcli.atomic import discard
 from gensegcli.errors import GensegError
 from gensegcli.pretrained import load_weights, quiet_progress
 from gensegcli.store import write_json
@@ -185,9 +185,9 @@ class RunTrainer:
             if self.args.bf16:
                 state = {name: weight.to(torch.bfloat16) for name, weight in state.items()}
             draft = folder.with_name(MODEL_DRAFT)
-            shutil.rmtree(draft, ignore_errors=True)
+            discard(draft)
             self._write(draft, model, state)
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
             draft.rename(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gensegcli.columns import Grid, blocks, drawn, printable, wrapped
+from gensegcli.columns import Grid, blocks, drawn, wrapped
 from gensegcli.evaluate.report import tables
 from gensegcli.evaluate.report.paired import paired
 from gensegcli.evaluate.report.published import against
 from gensegcli.evaluate.report.sections import apart
+from gensegcli.harmless import csv_row, printable
 from gensegcli.metrics.records import Difference, Estimate, summary_to_json
 
 if TYPE_CHECKING:
@@ -184,22 +185,24 @@ def as_csv(sections: Sequence[Section], compared: Sequence[str] = ()) -> str:
             summary = entry.result.summary
             for group, part in (("all", summary), *summary.groups.items()):
                 for metric, one in part.metrics.items():
-                    writer.writerow((*whose, group, metric, one.value, one.low, one.high, one.n))
+                    writer.writerow(csv_row((*whose, group, metric, one.value, one.low, one.high, one.n)))
         if found := paired(section):
             for name, metrics in found.runs.items():
                 for metric, cell in metrics.items():
                     writer.writerow(
-                        (
-                            *about,
-                            name,
-                            f"difference to {found.to}",
-                            "",
-                            "all",
-                            metric,
-                            cell.value,
-                            cell.low,
-                            cell.high,
-                            cell.n,
+                        csv_row(
+                            (
+                                *about,
+                                name,
+                                f"difference to {found.to}",
+                                "",
+                                "all",
+                                metric,
+                                cell.value,
+                                cell.low,
+                                cell.high,
+                                cell.n,
+                            )
                         )
                     )
         for table in comparisons(section, compared):
@@ -207,7 +210,9 @@ def as_csv(sections: Sequence[Section], compared: Sequence[str] = ()) -> str:
                 if row.published:
                     for metric, cell in zip(table.head[1:], row.cells, strict=True):
                         group, _, name = metric.rpartition("/")
-                        writer.writerow((*about, row.name, "published", "", group or "all", name, cell, "", "", ""))
+                        writer.writerow(
+                            csv_row((*about, row.name, "published", "", group or "all", name, cell, "", "", ""))
+                        )
     return stream.getvalue()
 
 

@@ -17,6 +17,7 @@ from gensegcli.evaluate.report.markup import Markup, element
 from gensegcli.evaluate.report.plots import Series, axis_over, curves
 from gensegcli.evaluate.report.tables import Row, Table
 from gensegcli.evaluate.results import read_json, read_lines
+from gensegcli.harmless import csv_row
 from gensegcli.train.runs import METRICS, ROLLOUTS
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ def as_csv(runs: Sequence[TrainingRun]) -> str:
     writer.writerow(("run", "step", "name", "value"))
     for run in runs:
         for name in (*run.names(), *(f"{TERMS}.{term}" for term in run.terms())):
-            writer.writerows((run.name, step, name, value) for step, value in run.values(name))
+            writer.writerows(csv_row((run.name, step, name, value)) for step, value in run.values(name))
     return stream.getvalue()
 
 
