@@ -107,6 +107,7 @@ NUMBERS = (
 WIDE = str.maketrans({",": "，", ":": "：", "[": "［", "]": "］", "{": "｛", "}": "｝", '"': "“"})
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _PAIR = re.compile(r'"[^"\\]{0,20}": ?(?:\[[^\[\]]*\]|true|"[^"]*"|\d+)')
+_VALUE = re.compile(r'(?<=: )(?:\[[^\[\]]*\]|true|"[^"]*")|\[\{|(?<=, )\d+|\d+(?=[,\]])')
 _STRING = re.compile(r'"[^"\\]*"')
 _TOKEN = re.compile(r'[\[\]{}",:]')
 
@@ -232,16 +233,13 @@ def odd_numbers(text: str, draw: random.Random) -> str:
 def brackets_in_a_string(text: str, draw: random.Random) -> str:
     """Closing ones in a string may pay for opening ones behind it, where a guard counts both."""
     count = draw.choice((1, 3, 9, 9, 40, 3000))
-    inside, outside = draw.choice((("]", "["), ("}", '{"a":'), ("[", "]"), ("{", "}"), (draw.choice(BRACKETS), "")))
-    change = draw.choice(
-        (
-            lambda string: string[:-1] + inside * count + '"',
-            lambda string: f'{string[:-1]}{inside * count}"]{outside * count}',
-            lambda _: f'["{inside * count}",{outside * count}',
-            lambda string: string.replace('"', "'", 1)[:-1] + inside * count + "'",
-        )
-    )
-    return _one_of(_STRING, text, draw, change)
+    inside, outside = draw.choice((("]", "["), ("}", '{"a":'), ("[", "]"), ("{", "}"), (draw.choice(BRACKETS), "[")))
+    inside, outside = inside * count, outside * draw.choice((count, count, 0))
+    quote = draw.choice('""\'')
+    escaped = draw.choice(("", "", "\\" + quote))
+    if draw.random() < 0.4:
+        return _one_of(_STRING, text, draw, lambda key: f"{quote}{escaped}{inside}{quote}: {outside}{key}")
+    return _one_of(_VALUE, text, draw, lambda value: f"[{quote}{escaped}{inside}{quote}, {outside}{value}")
 
 
 def further_key(text: str, draw: random.Random) -> str:

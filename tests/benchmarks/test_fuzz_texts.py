@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from itertools import islice
+import re
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks import fuzz_texts
-from gensegcli.dialects import DIALECTS
+from gensegcli.dialects import DIALECTS, json_text
 from gensegcli.records import Answer, GridBox, Instance
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ def test_a_reader_with_a_fault_is_told(
 
     assert any(what.startswith(fault) for what in tally.faults), tally.faults
     assert fault in fuzz_texts.table(tally)
+
+
+def test_a_guard_that_counts_brackets_inside_strings_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which stood in the readers once: a string full of closing brackets paid for the opening ones behind it."""
+
+    def too_deep(text: str) -> bool:
+        depth = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+        return any(deep > json_text.MAX_DEPTH for deep in depth)
+
+    monkeypatch.setattr(json_text, "_too_deep", too_deep)
+    tally = fuzz_texts.run_chunk(0, 0, 300, slow=10.0)
+
+    assert any(what.startswith("RecursionError in ") for what in tally.faults), tally.faults
 
 
 def test_a_run_goes_on_where_its_log_ends(
