@@ -44,7 +44,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     )
     | frozenset({"columns", "pretrained", "stream"}),
     frozenset({"dialects", "draw", "exports", "metrics", "policy", "rewards", "segmenter", "sources"})
-    | frozenset({"manifests", "requests", "store"}),
+    | frozenset({"listing", "manifests", "requests", "standard_input", "store"}),
     frozenset({"audit", "batch", "demo", "doctor", "evaluate", "jobs", "loading", "miniature"})
     | frozenset({"pipeline", "prep", "train"}),
     frozenset({"cli", "__main__"}),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -157,3 +158,97 @@ def test_a_dialect_asked_for_wins_over_the_models_own(scripted: dict[str, Any]) 
         assert (own.dialect.name, asked.dialect.name) == ("genseg", "genseg-neg")
         assert asked.predict(Image.new("RGB", (20, 10)), "dog").dialect == "genseg-neg"
         assert asked.engine == {"backend": "scripted"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": 3}, "model is int, expected a text"),
+        ({"model": None}, "model is NoneType, expected a text"),
+        ({"segmenter": ["boxfill"]}, "segmenter is list"),
+        ({"mode": ["box"]}, "mode is list"),
+        ({"backend": b"scripted"}, "backend is bytes"),
+        ({"dialect": 1}, "dialect is int"),
+        ({"prompt": 1}, "prompt is int"),
+        ({"on_phase": "yes"}, "on_phase is str, expected a function"),
+        ({"temperature": "hot"}, "load: temperature: input should be a valid number"),
+        ({"n": 1.5}, "load: n: input should be a valid integer"),
+        ({"n": None}, "load: n: input should be a valid integer"),
+        ({"seed": -1}, "load: seed: input should be greater than or equal to 0"),
+        ({"max_tokens": []}, "load: max_tokens: input should be a valid integer"),
+        ({"multimask": "perhaps"}, "load: multimask: input should be a valid boolean"),
+        ({"segmenter_batch": 0}, "load: batch_size: input should be greater than or equal to 1"),
+        ({"answers": 7}, r"model\.answers \(argument\)"),
+        ({"device": 0.5, "backend": "vllm"}, "device"),
+        ({"batch_size": "many"}, r"model\.batch_size \(argument\)"),
+    ],
+)
+def test_arguments_of_another_type_are_told(scripted: dict[str, Any], settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(GensegError, match=words):
+        gensegcli.load(**{**scripted, **settings})
+
+
+def test_a_keyword_that_does_not_exist_is_told_with_the_nearest(scripted: dict[str, Any]) -> None:
+    with pytest.raises(GensegError, match="unknown engine setting 'time_out'"):
+        gensegcli.load(time_out=3, **scripted)
+    with gensegcli.load(**scripted) as pipeline, pytest.raises(TypeError):
+        pipeline.predict(Image.new("RGB", (2, 2)), "dog", mode="box")  # ty: ignore[unknown-argument]
+
+
+@pytest.mark.parametrize(
+    ("image", "query", "words"),
+    [
+        (None, "dog", "the picture is NoneType, expected a path"),
+        (3, "dog", "the picture is int"),
+        ([1, 2], "dog", "the picture is list"),
+        (Image.new("RGB", (2, 2)), ["a", "b"], "the expression is list, expected a text"),
+        (Image.new("RGB", (2, 2)), None, "the expression is NoneType"),
+    ],
+)
+def test_pictures_and_expressions_of_another_type_are_told(
+    scripted: dict[str, Any], image: Any, query: Any, words: str
+) -> None:
+    with gensegcli.load(**scripted) as pipeline:
+        for ask in (pipeline.predict, pipeline.predict_all):
+            with pytest.raises(GensegError, match=words):
+                ask(image, query)
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        (["a.jpg"], r"requests\[0\] is str, expected a Request"),
+        ([("a.jpg", "dog")], r"requests\[0\] is tuple"),
+        ("a.jpg", "requests are str, expected a list"),
+        (None, "requests are NoneType"),
+        (7, "requests are int"),
+        ([gensegcli.Request("1", None, "dog")], r"requests\[0\]: the picture is NoneType"),  # ty: ignore[invalid-argument-type]
+        ([gensegcli.Request("1", "a.jpg", ["dog"])], r"requests\[0\]: id is str and query is list"),  # ty: ignore[invalid-argument-type]
+    ],
+)
+def test_requests_of_another_type_are_told(scripted: dict[str, Any], requests: Any, words: str) -> None:
+    with gensegcli.load(**scripted) as pipeline:
+        for ask in (pipeline.predict_many, pipeline.predict_pictures, pipeline.ask_many):
+            with pytest.raises(GensegError, match=words):
+                list(ask(requests))
+
+
+def test_a_missing_model_shows_before_torch_is_imported(tmp_path: Path, project_root: Path) -> None:
+    """Torch takes seconds to import, and a look into the cache none."""
+    code = (
+        "import sys, gensegcli\n"
+        "for settings in ({}, {'backend': 'transformers'}, {'model': 'demo', 'segmenter': 'sam2-large'}):\n"
+        "    try:\n"
+        "        gensegcli.load(**settings)\n"
+        "    except gensegcli.GensegError as error:\n"
+        "        print('torch' in sys.modules, error, '|', error.hint)\n"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    first, second, third = done.stdout.splitlines()
+    assert first == second
+    assert first.startswith("False Qwen/Qwen3-VL-4B-Instruct: not in the hub cache")
+    assert "--model demo" in first
+    assert third.startswith("False facebook/sam2-hiera-large: not in the hub cache")
+    assert "--segmenter boxfill" in third
+    assert "--model demo" not in third

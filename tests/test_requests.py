@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.listing import LeftOut
 from gensegcli.records import Failure
 from gensegcli.requests import MAX_QUERY_CHARS, Request, checked_query, expand_requests, request_id
 
@@ -120,7 +121,7 @@ def test_the_same_question_is_asked_once_and_reported(photos: Path) -> None:
         ("photos/bb.jpg", "photos/bb.jpg: no such file or folder", "did you mean photos"),
         ("nowhere/a.jpg", "no such file or folder", ""),
         ("photos/*.gif", "matches no picture and no manifest", ""),
-        ("empty", "no pictures directly in this folder", "'empty/**/*.jpg' takes those further down"),
+        ("empty", "no pictures directly in this folder", "--recursive goes into folders"),
         ("a\0b", "no such file", ""),
     ],
 )
@@ -308,7 +309,7 @@ def test_parquet_may_hold_the_pictures_themselves(tmp_path: Path) -> None:
 def test_a_row_of_many_byte_characters_is_shown_whole() -> None:
     (only,) = expand_requests(["-"], ["x"], stdin=io.BytesIO(json.dumps("犬" * 60, ensure_ascii=False).encode()))
     assert isinstance(only, Failure)
-    assert only.error.endswith(f'found "{"犬" * 39}')
+    assert only.error.endswith(f"found '{'犬' * 59}…")
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "x" * 300 + ".jsonl", "x" * 300, "photos/" + "y/" * 3000])
@@ -381,3 +382,220 @@ def test_a_file_name_that_is_no_utf8_fails_alone(photos: Path) -> None:
     assert [type(item) for item in items] == [Request, Request, Failure]
     json.dumps(items[2].error).encode()
     assert "not valid UTF-8" in items[2].error  # ty: ignore[unresolved-attribute]
+
+
+# ---------------------------------------------------------------- what is left out
+
+
+@pytest.fixture
+def album(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as it comes from a phone: pictures, and much beside them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gensegcli.images.heif_ready", lambda: False)
+    for name in (
+        "IMG_1.JPG",
+        "IMG_3.HEIC",
+        "page.pdf",
+        "noext",
+        "b/c/deep.png",
+        "b/last.png",
+        "a/first.png",
+        ".hidden",
+    ):
+        path = tmp_path / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "album"
+
+
+def test_what_a_folder_holds_beside_pictures_is_counted(album: Path) -> None:
+    left_out = LeftOut()
+    found = asked(expand_requests(["album"], ["it"], left_out=left_out))
+    assert [name for name, _ in found] == [picture("album", "IMG_1.JPG")]
+    assert str(left_out) == "1 HEIC, 1 PDF, 1 without ending, 2 folders"
+    assert left_out.cure == "pip install pillow-heif reads HEIC; --recursive goes into folders"
+
+    left_out = LeftOut()
+    assert len(asked(expand_requests(["album/*"], ["it"], left_out=left_out))) == 1
+    assert str(left_out) == "1 HEIC, 1 PDF, 1 without ending, 2 folders"
+    (album / "gone.jpg").symlink_to("nowhere.jpg")
+    left_out = LeftOut()
+    list(expand_requests(["album"], ["it"], left_out=left_out))
+    assert "1 broken link" in str(left_out)
+
+
+def test_a_folder_without_pictures_says_what_is_in_it(album: Path) -> None:
+    (album / "IMG_1.JPG").unlink()
+    with pytest.raises(
+        GensegError, match=r"no pictures directly in this folder \(1 HEIC, 1 PDF.* left out\)"
+    ) as caught:
+        expand_requests(["album"], ["it"])
+    assert "--recursive" in caught.value.hint
+    assert "pillow-heif" in caught.value.hint
+
+
+def test_heic_is_a_picture_where_it_can_be_read(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gensegcli.images.heif_ready", lambda: True)
+    assert len(asked(expand_requests(["album"], ["it"]))) == 2
+
+
+def test_recursive_takes_folders_of_folders_once_and_in_a_stable_order(album: Path) -> None:
+    (album / "b" / "loop").symlink_to(album, target_is_directory=True)
+    (album / "z").symlink_to(album / "a", target_is_directory=True)
+    left_out = LeftOut()
+    found = asked(expand_requests(["album"], ["it"], recursive=True, left_out=left_out))
+    assert [Path(str(name)).relative_to("album").as_posix() for name, _ in found] == [
+        "IMG_1.JPG",
+        "a/first.png",
+        "b/last.png",
+        "b/c/deep.png",
+    ]
+    assert str(left_out) == "1 HEIC, 1 PDF, 1 without ending"
+
+
+# ---------------------------------------------------------------- standard input
+
+
+PNG = b"\x89PNG\r\n\x1a\n rest \n of it \0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PNG,
+        b"\xff\xd8\xff\xe0\0\x10JFIF",
+        b"RIFF\x0a\x0a\0\0WEBPVP8 ",
+        b"GIF89a\x40\x01",
+        b"P6\n2 2\n255\n............",
+        b"\0\0\0\x1cftypheic",
+        b"II*\0\x08",
+        bytes(range(256)),
+    ],
+)
+def test_a_picture_on_standard_input_is_one_picture(content: bytes) -> None:
+    first, second = expand_requests(["-"], ["the cup", "the dog"], stdin=io.BytesIO(content))
+    assert isinstance(first, Request)
+    assert isinstance(second, Request)
+    assert (first.image, second.image) == (content, content)
+    with pytest.raises(GensegError, match="standard input: a picture, and no expression was given"):
+        expand_requests(["-"], [], stdin=io.BytesIO(content))
+
+
+def test_paths_on_standard_input_are_pictures(photos: Path) -> None:
+    Path("a b.jpg").touch()
+    lines = io.BytesIO("\ufeffphotos/b.jpg\r\n\na b.jpg\nhttps://h/c.jpg\ngone.jpg".encode())
+    found = asked(expand_requests(["-"], ["it"], stdin=lines))
+    assert [name for name, _ in found] == ["photos/b.jpg", "a b.jpg", "https://h/c.jpg", "gone.jpg"]
+    with pytest.raises(GensegError, match="standard input: paths, and no expression was given"):
+        expand_requests(["-"], [], stdin=io.BytesIO(b"photos/b.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"hello world\nand more\n" * 100, "'hello world': neither a JSON object nor a picture that is there"),
+        (b'[{"image": "a.jpg"}]', "a JSON list, expected one object on each line"),
+        ('{"image": "a.jpg"}'.encode("utf-16"), "UTF-16, expected UTF-8"),
+    ],
+)
+def test_anything_else_on_standard_input_is_one_line(photos: Path, content: bytes, words: str) -> None:
+    with pytest.raises(GensegError, match=words) as caught:
+        expand_requests(["-"], ["it"], stdin=io.BytesIO(content))
+    assert caught.value.hint
+
+
+def test_rows_on_standard_input_keep_their_line_numbers() -> None:
+    lines = b'\xef\xbb\xbf\n\n{"image": "a.jpg", "query": "q"}\nnonsense\n'
+    first, second = expand_requests(["-"], [], stdin=io.BytesIO(lines))
+    assert isinstance(first, Request)
+    assert isinstance(second, Failure)
+    assert second.id == "-:4"
+
+
+def test_nothing_on_standard_input_asks_nothing() -> None:
+    assert list(expand_requests(["-"], ["it"], stdin=io.BytesIO(b""))) == []
+
+
+# ---------------------------------------------------------------- manifests that people write
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "pairs.jsonl.gz", "pairs.xlsx", "list.txt"])
+def test_what_is_no_manifest_is_named_as_the_slip_it_is(photos: Path, name: str) -> None:
+    Path(name).write_text('[{"image": "a.jpg", "query": "q"}]')
+    with pytest.raises(GensegError, match=r"manifests are \.jsonl, \.ndjson, \.csv, \.tsv, \.parquet") as caught:
+        expand_requests([name], [])
+    assert caught.value.hint
+
+
+def test_cells_of_pictures_and_ids_are_stripped_and_semicolons_are_understood(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    for separator in ",;":
+        path.write_text(f"\ufeffimage{separator} query {separator}id\n a.jpg {separator}the dog{separator} 785 \n")
+        (only,) = expand_requests([str(path)], [])
+        assert isinstance(only, Request)
+        assert (only.image, only.query, only.id) == (str(tmp_path / "a.jpg"), "the dog", "785")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"image,query,image\na.jpg,q,b.jpg\n", "the column 'image' stands twice"),
+        ("image,query\na.jpg,q\n".encode("utf-16"), "UTF-16, expected UTF-8"),
+    ],
+)
+def test_a_csv_that_cannot_be_meant_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(content)
+    with pytest.raises(GensegError, match=words):
+        list(expand_requests([str(path)], []))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"image": "a.jpg", "query": "x", "query": "y"}', "the key 'query' stands twice in one object"),
+        ('{"image": "a.jpg", "query": "x", "id": NaN}', "id is nan, expected a text or a whole number"),
+        ('{"image": "a.jpg", "query": "x", "id": 1.5}', "id is 1.5"),
+        ('{"image": "a.jpg", "query": "x", "a": ' + "[" * 100_000, "nest too deeply"),
+    ],
+)
+def test_rows_that_cannot_be_meant_are_named(line: str, words: str) -> None:
+    good = '{"image": "b.jpg", "query": "a\u2028b", "unused": NaN, "id": 785.0}'
+    first, second = expand_requests(["-"], [], stdin=io.BytesIO(f"{line}\n{good}\n".encode()))
+    assert isinstance(first, Failure)
+    assert words in first.error
+    assert isinstance(second, Request), "a NaN that nobody needs, a line separator inside a text"
+    assert second.id == "785"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([1, 2]),
+        pa.array([[b"a"], None]),
+        pa.array([{"bytes": 3, "path": None}, None]),
+        pa.array([10**18, 1], pa.timestamp("us")),
+        pa.array([{"x": 1.5}, {"x": None}]),
+        pa.array([b"\xff", b"a"], pa.binary()).cast(pa.large_binary()),
+        pa.array(["a", "b"]).dictionary_encode(),
+        pa.array([None, None]),
+    ],
+    ids=lambda column: str(column.type),
+)
+@pytest.mark.parametrize("name", ["image", "query", "id"])
+def test_columns_of_odd_types_are_lines_and_no_tracebacks(tmp_path: Path, name: str, column: pa.Array) -> None:
+    columns = {"image": pa.array(["a.jpg", "b.jpg"]), "query": pa.array(["q", "q"]), "id": pa.array(["1", "2"])}
+    pq.write_table(pa.table({**columns, name: column}), tmp_path / "m.parquet")
+    try:
+        found = list(expand_requests([str(tmp_path / "m.parquet")], ["common"]))
+    except GensegError as error:
+        assert "\n" not in error.message  # noqa: PT017 (either is right)
+    else:
+        assert all(isinstance(item, Request | Failure) for item in found)
+        assert not any("\n" in item.error for item in found if isinstance(item, Failure))
+
+
+@pytest.mark.parametrize("query", [["a", "b"], None, 3, b"x"])
+def test_an_expression_that_is_no_text_is_told(query: object) -> None:
+    with pytest.raises(GensegError, match=f"the expression is {type(query).__name__}, expected a text"):
+        checked_query(query)  # ty: ignore[invalid-argument-type]

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gensegcli.errors import ExitCode, GensegError
+from gensegcli.errors import ExitCode, GensegError, install_hint
 from gensegcli.files.text import excerpt, read_json_object, read_text
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ METADATA = ("*.json", "*.jinja")
 """Small files: enough to tell what a checkpoint is."""
 EVERYTHING = (*METADATA, "*.safetensors", "*.txt", "*.model")
 """What our engines load. Weights in pickled formats are never fetched."""
+
+WITHOUT_POLICY = "try the bundled miniature: --model demo"
+WITHOUT_SEGMENTER = "take the boxes for masks: --segmenter boxfill"
+"""What runs without the hub, for hints."""
 
 _TRUE = frozenset({"1", "ON", "YES", "TRUE"})
 _SIZES = frozenset(
@@ -121,8 +125,16 @@ def _check_size(path: Path, key: str, value: Any) -> None:
         )
 
 
-def download(repo: str, revision: str = "main", *, patterns: Sequence[str] = EVERYTHING) -> Path:
+def download(
+    repo: str, revision: str = "main", *, patterns: Sequence[str] = EVERYTHING, instead: str = WITHOUT_POLICY
+) -> Path:
     """Fetch a snapshot from the hub and return its folder.
+
+    Args:
+        repo: hub id.
+        revision: branch, tag or commit.
+        patterns: names of the files wanted.
+        instead: what a hint offers in place of the model.
 
     Raises:
         GensegError: offline, unreachable, broken off on the way, refused by the hub or by this machine's disk, no such
@@ -131,7 +143,7 @@ def download(repo: str, revision: str = "main", *, patterns: Sequence[str] = EVE
     if offline():
         raise GensegError(
             f"{repo}: not in the hub cache ({hub_cache()}), and HF_HUB_OFFLINE forbids asking the hub",
-            hint="unset HF_HUB_OFFLINE to download it, or try the bundled miniature: --model demo",
+            hint=f"unset HF_HUB_OFFLINE to download it, or {instead}",
             code=ExitCode.NOT_FOUND,
         )
     try:
@@ -141,7 +153,7 @@ def download(repo: str, revision: str = "main", *, patterns: Sequence[str] = EVE
     except ImportError as error:
         raise GensegError(
             f"{repo}: downloading needs huggingface_hub, which is not installed",
-            hint="install the models' extra: pip install '.[local]'",
+            hint=install_hint("local"),
             code=ExitCode.ENVIRONMENT,
         ) from error
     try:
@@ -162,10 +174,10 @@ def download(repo: str, revision: str = "main", *, patterns: Sequence[str] = EVE
         ) from error
     except (httpx.HTTPError, OSError, ValueError) as error:
         # httpx's errors derive from neither of the others; the hub's own ones from at least one of the three.
-        raise _failure(repo, error) from error
+        raise _failure(repo, error, instead) from error
 
 
-def _failure(repo: str, error: Exception) -> GensegError:
+def _failure(repo: str, error: Exception, instead: str) -> GensegError:
     """What to tell of a download that failed: the disk's fault, the hub's answer, the way there, or the way back."""
     import httpx
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -181,7 +193,7 @@ def _failure(repo: str, error: Exception) -> GensegError:
         if isinstance(cause, HfHubHTTPError):
             return GensegError(
                 f"{repo}: not in the hub cache ({hub_cache()}), and the hub answered HTTP {cause.response.status_code}",
-                hint="try again later, or try the bundled miniature, which needs no hub: --model demo",
+                hint=f"try again later, or {instead}",
                 code=ExitCode.NOT_FOUND,
             )
     never_there = (LocalEntryNotFoundError, ConnectionError, httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
@@ -193,7 +205,7 @@ def _failure(repo: str, error: Exception) -> GensegError:
         )
     return GensegError(
         f"{repo}: not in the hub cache ({hub_cache()}), and the hub could not be reached ({type(error).__name__})",
-        hint="check the connection, or try the bundled miniature, which needs none: --model demo",
+        hint=f"check the connection, or {instead}",
         code=ExitCode.NOT_FOUND,
     )
 

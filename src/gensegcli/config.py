@@ -346,9 +346,20 @@ def _assignment(text: str) -> tuple[str, Any]:
     return key.strip(), parse_setting(value)
 
 
+def _of_leaf(key: str, names: Iterable[str]) -> list[str]:
+    """The settings whose last part is that of a key: who writes `mode` means `predict.mode`."""
+    leaf = key.rpartition(".")[2].replace("-", "_")
+    leaf = _OTHER_NAMES.get(leaf, leaf)
+    return [name for name in names if name.rpartition(".")[2] == leaf]
+
+
+_OTHER_NAMES = {"prompt_mode": "mode"}
+"""Options of the command line that are called otherwise than the setting."""
+
+
 def _unknown_key(key: str, origin: str, known: Iterable[str]) -> GensegError:
     names = list(known)
-    nearest = get_close_matches(key, names, n=1, cutoff=0.5)
+    nearest = _of_leaf(key, names) or get_close_matches(key, names, n=1, cutoff=0.5)
     section = key.partition(".")[0]
     others = [name for name in names if name.startswith(f"{section}.")] or sorted({n.partition(".")[0] for n in names})
     suggestion = f"did you mean {nearest[0]}? " if nearest else ""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import gensegcli
 from gensegcli.checkpoints import hub_cache, offline
 from gensegcli.download import public_form
-from gensegcli.errors import GensegError
+from gensegcli.errors import GensegError, install_hint
 from gensegcli.models import DEFAULT_POLICY, resolve_policy, resolve_segmenter
 from gensegcli.policy import available_backends
 
@@ -49,7 +49,7 @@ _PATIENCE = 3.0
 """Seconds to wait for the hub."""
 
 
-TRAIN_CURE = "pip install '.[train]', or in a checkout: make install EXTRAS=train"
+TRAIN_CURE = f"{install_hint('train')}; in a checkout: make install EXTRAS=train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _demo(engine: bool) -> Check:
     except GensegError as error:
         return Check("demo", False, error.message, error.hint)
     if not engine:
-        return Check("demo", False, "models bundled, no engine to run them", "pip install '.[local]'")
+        return Check("demo", False, "models bundled, no engine to run them", install_hint("local"))
     return Check("demo", True, "models bundled; genseg demo")
 
 
@@ -138,7 +138,12 @@ def _default() -> Check:
 
 def _sam2_meta() -> Check:
     if importlib.util.find_spec("sam2") is None:
-        return Check("segmenter sam2-meta", False, "not installed: sam2 (optional)", "pip install '.[sam2]'")
+        return Check(
+            "segmenter sam2-meta",
+            False,
+            "not installed: sam2 (optional)",
+            f"install torch first, then: {install_hint('sam2')}",
+        )
     return Check("segmenter sam2-meta", True, f"sam2 {version('sam2')}")
 
 
@@ -157,7 +162,7 @@ def _train() -> Check:
 
 def _device() -> Check:
     if importlib.util.find_spec("torch") is None:
-        return Check("GPU", False, "not known without torch", "pip install '.[local]'")
+        return Check("GPU", False, "not known without torch", install_hint("local"))
     import torch
 
     if torch.cuda.is_available():
@@ -187,7 +192,7 @@ def _hub() -> Check:
     if offline():
         return Check("hub", False, "offline by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: only cached models", "unset it")
     if importlib.util.find_spec("huggingface_hub") is None:
-        return Check("hub", False, "not installed: huggingface_hub", "pip install '.[local]'")
+        return Check("hub", False, "not installed: huggingface_hub", install_hint("local"))
     from huggingface_hub import constants
 
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from enum import IntEnum
+from importlib.metadata import PackageNotFoundError, requires
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,3 +50,20 @@ def suggestion(name: str, known: Iterable[str], *, hint: str = "") -> str:
     nearest = get_close_matches(name, names, n=1, cutoff=0.5)
     rest = "; ".join(part for part in (f"known: {', '.join(names)}", hint) if part)
     return f"did you mean {nearest[0]}? {rest}" if nearest else rest
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs what an extra of this project holds, wherever it is run.
+
+    It names the packages: the project's own folder is only here in a checkout, and its name on a package index is not
+    this project's.
+    """
+    try:
+        listed = requires("genseg") or []
+    except PackageNotFoundError:  # run from its source, without being installed
+        listed = []
+    wanted = re.compile(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""")
+    packages = [line.partition(";")[0].strip().replace(" ", "") for line in listed if wanted.search(line)]
+    if not packages:
+        return f"pip install '.[{extra}]' in the project's folder"
+    return "pip install " + " ".join(f'"{package}"' for package in dict.fromkeys(packages))

@@ -13,6 +13,8 @@ What happens on the way, so that box and mask coordinates always refer to the pi
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import io
 import stat
 import struct
@@ -43,6 +45,12 @@ SUFFIXES = frozenset(
     | {".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 """Endings by which a picture is recognised in a folder. A file named outright may have any: its content decides."""
+
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+"""Endings of what iPhones and many cameras write. Read where pillow-heif is installed, which is the extra `heic`."""
+
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+"""Kinds of HEIF that are pictures; AVIF has brands and a decoder of its own."""
 
 # Only these decoders are let near foreign bytes; Pillow has dozens, and one of them (EPS) runs another program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "JPEG2000", "PPM", "AVIF")
@@ -77,6 +85,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, timeout: fl
     Raises:
         GensegError: missing, unreadable, damaged or too large; one line that names the picture.
     """
+    check_source(source)
     if isinstance(source, Image.Image):
         _check_size(source.size, "the given picture", max_pixels)
         return _decode(source, "the given picture")
@@ -110,6 +119,16 @@ def open_as(path: Path, use: Callable[[Image.Image, str], T], *, max_pixels: int
     return _from_file(path, max_pixels, careful)
 
 
+def heif_ready() -> bool:
+    """Whether HEIC pictures can be read here."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Endings by which a picture is recognised in a folder, with what is installed here."""
+    return SUFFIXES | HEIF_SUFFIXES if heif_ready() else SUFFIXES
+
+
 class FileStamp(NamedTuple):
     """What tells one content of a file from the next without reading it."""
 
@@ -137,13 +156,14 @@ def image_name(source: ImageSource) -> str:
     differ only there keep apart. A picture that was decoded before is named by its pixels as `read_image` gives them.
 
     Raises:
-        GensegError: a decoded picture that `read_image` refuses.
+        GensegError: not a picture, or a decoded one that `read_image` refuses.
 
     >>> image_name("photos/a.jpg"), image_name(b"")
     ('photos/a.jpg', 'bytes:e3b0c44298fc1c14')
     >>> image_name("https://me:secret@example.org/a.jpg?signature=abc")
     'https://example.org/a.jpg?sha256=586438516752'
     """
+    check_source(source)
     if isinstance(source, str | Path):
         return record_form(str(source)) if is_url(str(source)) else str(source)
     if isinstance(source, bytes):
@@ -153,6 +173,18 @@ def image_name(source: ImageSource) -> str:
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.str} ".encode())
     digest.update(pixels.tobytes())
     return f"pixels:{digest.hexdigest()[:16]}"
+
+
+def check_source(source: object) -> None:
+    """Refuse what cannot be a picture.
+
+    Raises:
+        GensegError: it has none of the types of `ImageSource`.
+    """
+    if not isinstance(source, str | Path | bytes | Image.Image | np.ndarray):
+        raise GensegError(
+            f"the picture is {type(source).__name__}, expected a path, an address, bytes, a Pillow picture or an array"
+        )
 
 
 # ---------------------------------------------------------------- bytes
@@ -174,15 +206,26 @@ def _from_file(path: Path, max_pixels: int, use: Callable[[Image.Image, str], T]
 
 
 def _from_stream(stream: BinaryIO, name: str, max_pixels: int, use: Callable[[Image.Image, str], T]) -> T:
-    start = stream.read(8)
+    start = stream.read(12)
     if not start:
-        raise GensegError(f"{name}: empty, not a picture")
+        raise GensegError(f"{name}: empty, not a picture", hint="get the file again from where it came")
     stream.seek(0)
-    try:
-        image = _open_header(stream)
-    except UnidentifiedImageError:
+    heif = start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
+    if heif and not heif_ready():
         raise GensegError(
-            f"{name}: not a picture that can be read (it begins with {start!r})",
+            f"{name}: a HEIC picture, which needs pillow-heif",
+            hint="pip install pillow-heif, or convert it to JPEG first",
+            code=ExitCode.ENVIRONMENT,
+        )
+    try:
+        image = _open_header(stream, heif=heif)
+    except UnidentifiedImageError:
+        if heif:
+            raise _damaged(name, ValueError("HEIC that cannot be opened")) from None
+        if start.startswith(b"%PDF"):
+            raise GensegError(f"{name}: a PDF, not a picture", hint="export its pages as PNG or JPEG") from None
+        raise GensegError(
+            f"{name}: not a picture that can be read (it begins with {start[:8]!r})",
             hint=f"known formats: {', '.join(_FORMATS)}",
         ) from None
     except _DAMAGED as error:
@@ -192,10 +235,13 @@ def _from_stream(stream: BinaryIO, name: str, max_pixels: int, use: Callable[[Im
         return use(image, name)
 
 
-def _open_header(stream: BinaryIO) -> Image.Image:
+def _open_header(stream: BinaryIO, *, heif: bool = False) -> Image.Image:
     """Open without decoding. Pillow's own size check is a process-wide setting of other numbers; ours replaces it."""
     Image.init()
-    formats = [name for name in _FORMATS if name in Image.OPEN]
+    if heif:
+        # Registered only when such a picture comes: whoever imports this module keeps Pillow as it is.
+        importlib.import_module("pillow_heif").register_heif_opener()
+    formats = [name for name in (("HEIF",) if heif else _FORMATS) if name in Image.OPEN]
     with _header_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gensegcli.config import engine_options
+from pydantic import BaseModel, ValidationError
+
+from gensegcli.config import PredictSettings, SegmenterSettings, engine_options
 from gensegcli.dialects import get_dialect
 from gensegcli.dialects.custom import with_prompt
-from gensegcli.errors import unknown_name
+from gensegcli.errors import GensegError, unknown_name
+from gensegcli.files.text import invalid
 from gensegcli.models import resolve_policy, resolve_segmenter
 from gensegcli.pipeline import Pipeline
-from gensegcli.policy import choose_backend, load_policy, require_backend
+from gensegcli.policy import choose_backend, load_policy, require_backend, runs_here
 from gensegcli.policy.base import check_sampling
 from gensegcli.records import PromptMode, Sampling
 from gensegcli.segmenter import load_segmenter
 from gensegcli.segmenter import require_backend as require_segmenter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gensegcli.config import Settings
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZES = {"transformers": 16, "vllm": 128, "openai": 64, "scripted": 16}
 """Questions per call: many for engines that schedule a batch themselves."""
+
+T = TypeVar("T", bound=BaseModel)
 
 _FILES_NEEDED = frozenset({"transformers", "vllm"})
 
@@ -81,12 +86,24 @@ def load(
         engine: further fields of `policy.EngineOptions`: `max_pixels`, `attention`, `timeout`, ….
 
     Raises:
-        GensegError: unknown name or setting, a model that is neither cached nor reachable, a missing package.
+        GensegError: unknown name or setting, an argument of another type, a model that is neither cached nor reachable, a
+            missing package.
     """
+    if on_phase is not None and not callable(on_phase):
+        raise GensegError(f"on_phase is {type(on_phase).__name__}, expected a function")
     tell = on_phase or (lambda _: None)
+    for name, value in {"model": model, "backend": backend, "mode": mode}.items():
+        _check_text(name, value)
+    for name, value in {"segmenter": segmenter, "dialect": dialect, "prompt": prompt}.items():
+        _check_text(name, value, optional=True)
     modes = [known.value for known in PromptMode]
     if mode not in modes:
         raise unknown_name("prompt mode", mode, modes)
+    asking = {"temperature": temperature, "top_p": top_p, "n": n, "max_tokens": max_tokens, "seed": seed}
+    masking = {"backend": segmenter_backend, "multimask": multimask, "batch_size": segmenter_batch}
+    checked = _checked(PredictSettings, asking)
+    temperature, top_p, n, max_tokens, seed = (getattr(checked, name) for name in asking)
+    _checked(SegmenterSettings, masking)
     sampling = Sampling(temperature=temperature, top_p=top_p, n=n, max_tokens=max_tokens, seed=seed)
     check_sampling(sampling)
     given = {"base_url": base_url, "answers": answers, "device": device, "dtype": dtype, "batch_size": batch_size}
@@ -100,14 +117,22 @@ def load(
     if prompt is not None:
         asked = with_prompt(asked, prompt)
 
-    name, why = choose_backend(policy_source, options) if backend == "auto" else (backend, f"{backend}: asked for")
-    # Whatever is missing must show before minutes go into downloading or loading the other model.
-    require_backend(name, device=options.device)
+    # Whatever is missing must show before minutes go into downloading or loading the other model, and what can be seen
+    # without torch before seconds go into importing it.
     require_segmenter(segmenter_backend or segmenter_source.backend)
-    if name in _FILES_NEEDED:
+    if backend != "auto":
+        require_backend(backend, device=options.device)
+    elif runs_here(options):
+        require_backend("transformers")
+    if backend in _FILES_NEEDED or (backend == "auto" and runs_here(options)):
         tell(f"looking for policy {policy_source.id}")
-        policy_source = policy_source.fetch()
+        policy_source.look()
     tell(f"looking for segmenter {segmenter_source.id}")
+    segmenter_source.look()
+    name, why = choose_backend(policy_source, options) if backend == "auto" else (backend, f"{backend}: asked for")
+    require_backend(name, device=options.device)
+    if name in _FILES_NEEDED:
+        policy_source = policy_source.fetch()
     segmenter_source = segmenter_source.fetch()
 
     tell(f"loading policy {policy_source.id} ({why})")
@@ -136,6 +161,23 @@ def load(
     except BaseException:
         policy.close()
         raise
+
+
+def _check_text(name: str, value: object, *, optional: bool = False) -> None:
+    if not isinstance(value, str) and not (optional and value is None):
+        raise GensegError(f"{name} is {type(value).__name__}, expected a text")
+
+
+def _checked(section: type[T], values: Mapping[str, object]) -> T:
+    """Arguments as a section of the settings takes them.
+
+    Raises:
+        GensegError: another type, or a value out of its range.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise invalid(error, "load") from None
 
 
 def load_as_set(

@@ -160,6 +160,17 @@ class ResolvedPolicy(_Resolved):
             raise GensegError(f"max_pixels {max_pixels} is less than the {self.entry.min_pixels} that {self.id} needs")
         return replace(self, entry=replace(self.entry, max_pixels=max_pixels))
 
+    def look(self) -> None:
+        """Find out whether `fetch` has a chance, at the cost of small files; imports no engine.
+
+        Raises:
+            GensegError: as `fetch`.
+        """
+        if self.cached:
+            _check_whole(self)
+        else:
+            _check_policy(self.id, _metadata(self))
+
     def fetch(self) -> ResolvedPolicy:
         """The same with its files on disk, downloaded if need be (small files first: a wrong type costs no gigabytes).
 
@@ -183,13 +194,20 @@ class ResolvedSegmenter(_Resolved):
     def backend(self) -> str:
         return self.entry.backend
 
+    def look(self) -> None:
+        """See `ResolvedPolicy.look`."""
+        if self.cached:
+            _check_whole(self)
+        else:
+            _check_segmenter(self.id, _metadata(self, instead=checkpoints.WITHOUT_SEGMENTER))
+
     def fetch(self) -> ResolvedSegmenter:
         """The same with its files on disk; see `ResolvedPolicy.fetch`."""
         if self.cached:
             _check_whole(self)
             return self
-        _check_segmenter(self.id, _metadata(self))
-        return replace(self, **_weights(self))
+        _check_segmenter(self.id, _metadata(self, instead=checkpoints.WITHOUT_SEGMENTER))
+        return replace(self, **_weights(self, instead=checkpoints.WITHOUT_SEGMENTER))
 
 
 def resolve_policy(name: str) -> ResolvedPolicy:
@@ -271,10 +289,10 @@ def _hub_id(kind: str, name: str, known: Iterable[str]) -> tuple[str, str]:
     return repo, revision or "main"
 
 
-def _asked_for(repo: str, wanted: str) -> Path:
+def _asked_for(repo: str, wanted: str, *, instead: str = checkpoints.WITHOUT_POLICY) -> Path:
     """The small files of a model on the hub; where a folder may have been meant, a failure says so, too."""
     try:
-        return checkpoints.download(repo, wanted, patterns=checkpoints.METADATA)
+        return checkpoints.download(repo, wanted, patterns=checkpoints.METADATA, instead=instead)
     except GensegError as error:
         parent = Path(repo).parent
         if not parent.is_dir():
@@ -321,9 +339,9 @@ def _bundled(name: str, folder: Path) -> Path:
 # ---------------------------------------------------------------- files
 
 
-def _metadata(model: _Resolved) -> Path:
+def _metadata(model: _Resolved, *, instead: str = checkpoints.WITHOUT_POLICY) -> Path:
     assert model.repo is not None
-    return _asked_for(model.repo, model.wanted)
+    return _asked_for(model.repo, model.wanted, instead=instead)
 
 
 def _check_whole(model: _Resolved) -> None:
@@ -336,9 +354,9 @@ def _check_whole(model: _Resolved) -> None:
         )
 
 
-def _weights(model: _Resolved) -> dict[str, Any]:
+def _weights(model: _Resolved, *, instead: str = checkpoints.WITHOUT_POLICY) -> dict[str, Any]:
     assert model.repo is not None
-    folder = checkpoints.download(model.repo, model.wanted)
+    folder = checkpoints.download(model.repo, model.wanted, instead=instead)
     if not checkpoints.complete(folder):
         raise GensegError(
             f"{model.repo}: the download is not whole, or it holds no safetensors weights ({folder})",

@@ -10,7 +10,8 @@ Where policy and segmenter both run on the CPU, the last two share a thread.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from itertools import chain, groupby
 from time import perf_counter
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.geometry import rle
-from gensegcli.images import image_name
+from gensegcli.images import check_source, image_name
 from gensegcli.jobs import BATCH_PIXELS, Job, decode_picture, decoded, next_batch, pixels_of
 from gensegcli.policy.base import QuestionsFailedError
 from gensegcli.policy.frame import frame_for
@@ -38,7 +39,7 @@ from gensegcli.segmenter.prompts import prompts_for
 from gensegcli.stream import Prefetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from PIL.Image import Image
 
@@ -163,7 +164,8 @@ class Pipeline(AbstractContextManager["Pipeline", None]):
             requests: read in another thread, a little ahead. Ids are kept; queries are taken as normalised.
 
         Raises:
-            GensegError: the engine as a whole cannot go on (server down, …), after what was finished before.
+            GensegError: the engine as a whole cannot go on (server down, …), or something that is no request, after what
+                was finished before.
             Exception: anything else is a bug in some stage and arrives here with its traceback.
         """
         with closing(self.predict_pictures(requests)) as stream:
@@ -195,7 +197,7 @@ class Pipeline(AbstractContextManager["Pipeline", None]):
         self, requests: Iterable[Request | Prediction | Failure], finish: Callable[[list[Job]], Iterable[T]]
     ) -> Generator[T, None, None]:
         """Run the stages beside each other; the last of them is `finish`, given one policy batch at a time."""
-        reading = Prefetch(requests, name="read", depth=2 * self.batch_size)
+        reading = Prefetch(_typed(requests), name="read", depth=2 * self.batch_size)
         decoding = Prefetch(
             decoded(reading), name="decode", depth=self.batch_size, weigh=pixels_of, capacity=BATCH_PIXELS
         )
@@ -358,6 +360,32 @@ class Pipeline(AbstractContextManager["Pipeline", None]):
             dropped=dict(reading.dropped) if isinstance(reading, Answer) else {},
             clipped=reading.clipped if isinstance(reading, Answer) else 0,
         )
+
+
+def _typed(requests: Iterable[T]) -> Iterator[T]:
+    """The requests, as they come.
+
+    Raises:
+        GensegError: something else among them, or in their place.
+    """
+    hint = "for example [gensegcli.Request(id, image, query)]; expand_requests makes them of paths and queries"
+    if not isinstance(requests, Iterable) or isinstance(requests, str | bytes):
+        raise GensegError(f"requests are {type(requests).__name__}, expected a list or another iterable", hint=hint)
+    with closing(requests) if isinstance(requests, Generator) else nullcontext():
+        for number, item in enumerate(requests):
+            if not isinstance(item, Request | Prediction | Failure):
+                raise GensegError(f"requests[{number}] is {type(item).__name__}, expected a Request", hint=hint)
+            if isinstance(item, Request) and not (isinstance(item.id, str) and isinstance(item.query, str)):
+                raise GensegError(
+                    f"requests[{number}]: id is {type(item.id).__name__} and query is {type(item.query).__name__}, "
+                    "expected two texts"
+                )
+            if isinstance(item, Request):
+                try:
+                    check_source(item.image)
+                except GensegError as error:
+                    raise GensegError(f"requests[{number}]: {error.message}") from None
+            yield item
 
 
 def _whole_questions(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import glob
+import codecs
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,9 +13,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from gensegcli.dialects.expressions import normalise_expression
 from gensegcli.download import is_url
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.images import SUFFIXES, image_name
-from gensegcli.manifests import FIELDS, READERS, STDIN, Row, read_rows, reading
+from gensegcli.images import image_name, readable_suffixes
+from gensegcli.listing import LeftOut, is_pattern, listed
+from gensegcli.manifests import FIELDS, MANIFESTS, READERS, Row, jsonl_rows, read_rows
 from gensegcli.records import Failure
+from gensegcli.standard_input import NAME as STDIN
+from gensegcli.standard_input import Form, StandardInput, no_question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +28,19 @@ if TYPE_CHECKING:
 MAX_QUERY_CHARS = 2000
 """Longest expression, after normalisation: ten times the longest of the public sets, and a fraction of a prompt."""
 
-_GLOB = re.compile(r"[*?\[]")
+_SLIPS = {
+    ".json": "one object on each line: jq -c '.[]' pairs.json > pairs.jsonl",
+    ".jsonlines": "rename it to .jsonl",
+    ".txt": 'a list of paths goes to standard input: genseg predict - --query "a dog" < list.txt',
+    ".xlsx": "save the sheet as CSV",
+    ".xls": "save the sheet as CSV",
+    ".ods": "save the sheet as CSV",
+    ".gz": "unpack it first",
+    ".zip": "unpack it first",
+    ".arrow": "write it as Parquet",
+    ".feather": "write it as Parquet",
+}
+"""Endings of what is given in place of a manifest, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +66,13 @@ def checked_query(query: str) -> str:
     """The normalised expression.
 
     Raises:
-        GensegError: nothing is left of it, it is longer than `MAX_QUERY_CHARS`, or it is not valid Unicode.
+        GensegError: it is no text, nothing is left of it, it is longer than `MAX_QUERY_CHARS`, or it is not valid Unicode.
     """
+    if not isinstance(query, str):
+        raise GensegError(
+            f"the expression is {type(query).__name__}, expected a text",
+            hint="one call asks one question; predict_many takes a list of requests",
+        )
     if not _is_unicode(query):
         raise GensegError("the expression is not valid UTF-8")
     text = normalise_expression(query)
@@ -70,18 +89,22 @@ def expand_requests(
     inputs: Sequence[str],
     queries: Sequence[str],
     *,
-    stdin: BinaryIO | None = None,
+    stdin: StandardInput | BinaryIO | None = None,
     on_repeat: Callable[[Request], None] | None = None,
+    recursive: bool = False,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Request | Failure]:
     """Every question that the inputs ask, in order, lazily; the pictures themselves are not opened.
 
     Args:
         inputs: each a file, a folder (the pictures directly in it), a glob (`**` goes deeper), an http(s) address,
-            a manifest (JSONL, CSV, TSV, Parquet; relative pictures are relative to it) or `-` (JSONL on standard
-            input; relative to the working directory).
+            a manifest (JSONL, CSV, TSV, Parquet; relative pictures are relative to it) or `-`: JSONL, paths one a line,
+            or one picture on standard input; relative to the working directory.
         queries: asked of every picture, and of the manifest rows that bring no query of their own.
         stdin: what `-` reads; default is standard input.
         on_repeat: called with each request that was asked before (same id, picture and query) and is not asked again.
+        recursive: go into the folders of a folder too.
+        left_out: where the files and folders are counted that folders and globs hold beside pictures.
 
     Yields:
         Requests picture by picture. A manifest row that cannot be used is a `Failure` whose id is its place
@@ -95,35 +118,52 @@ def expand_requests(
         raise GensegError("no picture was given")
     if list(inputs).count(STDIN) > 1:
         raise GensegError("standard input (-) was given twice")
+    source = stdin if isinstance(stdin, StandardInput) else StandardInput(stdin)
     for text in inputs:
-        _check_input(text, asked)
-    return _unique((item for text in inputs for item in _expand(text, asked, stdin)), on_repeat)
+        if text == STDIN:
+            _check_standard_input(source, asked)
+        else:
+            _check_input(text, asked, recursive=recursive)
+
+    def expanded(text: str) -> Iterator[Request | Failure]:
+        if text == STDIN:
+            return _from_standard_input(source, asked)
+        return _from_names(listed(text, recursive=recursive, left_out=left_out), asked)
+
+    return _unique((item for text in inputs for item in expanded(text)), on_repeat)
 
 
 # ---------------------------------------------------------------- inputs
 
 
-def _check_input(text: str, asked: Sequence[str]) -> None:
+def _check_input(text: str, asked: Sequence[str], *, recursive: bool) -> None:
     """Meet all that is wrong with an input before any model is loaded: look at its first picture or row."""
-    if text == STDIN:
-        return
     if _is_manifest(text):
         next(read_rows(text), None)
         return
-    first = next(_files(text), None)
+    _check_not_a_slip(text, asked)
+    left_out = LeftOut()
+    first = next(listed(text, recursive=recursive, left_out=left_out), None)
     if first is None:
-        raise _nothing_found(text)
+        raise _nothing_found(text, left_out)
     if not asked and not _is_manifest(first):
         raise GensegError(
             f"{image_name(text)}: no expression was given", hint='say what to find, for example "the red cup"'
         )
 
 
-def _expand(text: str, asked: Sequence[str], stdin: BinaryIO | None) -> Iterator[Request | Failure]:
-    if text == STDIN:
-        yield from _from_rows(read_rows(STDIN, stdin=stdin), Path(), asked)
+def _check_not_a_slip(text: str, asked: Sequence[str]) -> None:
+    """Name a list of questions in a form that is not read as what it is, instead of a picture that is none."""
+    suffix = Path(text).suffix.lower()
+    if is_url(text) or suffix not in _SLIPS or (asked and suffix == ".txt") or not os.path.isfile(text):  # noqa: PTH113
         return
-    for name in _files(text):
+    raise GensegError(
+        f"{text}: neither a picture nor a manifest that is read: manifests are {MANIFESTS}", hint=_SLIPS[suffix]
+    )
+
+
+def _from_names(names: Iterable[str], asked: Sequence[str]) -> Iterator[Request | Failure]:
+    for name in names:
         if _is_manifest(name):
             yield from _from_rows(read_rows(name), Path(name).parent, asked)
         else:
@@ -135,30 +175,18 @@ def _is_manifest(text: str) -> bool:
     return not is_url(text) and Path(text).suffix.lower() in READERS and os.path.isfile(text)  # noqa: PTH113
 
 
-def _files(text: str) -> Iterator[str]:
-    """Pictures and manifests that one input names, in a stable order. A folder contributes its pictures only."""
-    if is_url(text) or os.path.isfile(text):  # noqa: PTH113
-        yield text
-    elif os.path.isdir(text):  # noqa: PTH112
-        with reading(text), os.scandir(text) as entries:
-            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
-        yield from (str(Path(text, name)) for name in names if Path(name).suffix.lower() in SUFFIXES)
-    elif _GLOB.search(text):
-        known = SUFFIXES | READERS.keys()
-        names = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (absolute patterns are welcome)
-        yield from (name for name in names if Path(name).suffix.lower() in known and os.path.isfile(name))  # noqa: PTH113
-
-
-def _nothing_found(text: str) -> GensegError:
+def _nothing_found(text: str, left_out: LeftOut) -> GensegError:
     path = Path(text)
+    rest = f" ({left_out} left out)" if left_out.kinds else ""
     if os.path.isdir(path):  # noqa: PTH112
         return GensegError(
-            f"{text}: no pictures directly in this folder",
-            hint=f"'{path / '**' / '*.jpg'}' takes those further down; known endings: {', '.join(sorted(SUFFIXES))}",
+            f"{text}: no pictures directly in this folder{rest}",
+            hint=left_out.cure or f"known endings: {', '.join(sorted(readable_suffixes()))}",
             code=ExitCode.NOT_FOUND,
         )
-    if _GLOB.search(text):
-        return GensegError(f"{text}: matches no picture and no manifest", code=ExitCode.NOT_FOUND)
+    if is_pattern(text):
+        message = f"{text}: matches no picture and no manifest{rest}"
+        return GensegError(message, hint=left_out.cure, code=ExitCode.NOT_FOUND)
     try:
         siblings = os.listdir(path.parent)  # noqa: PTH208 (nothing but names)
     except (OSError, ValueError):  # no such folder either, or one that may not be listed: nothing to suggest
@@ -166,6 +194,39 @@ def _nothing_found(text: str) -> GensegError:
     near = get_close_matches(path.name, siblings, n=1)
     hint = f"did you mean {path.parent / near[0]}?" if near else ""
     return GensegError(f"{text}: no such file or folder", hint=hint, code=ExitCode.NOT_FOUND)
+
+
+# ---------------------------------------------------------------- standard input
+
+
+def _check_standard_input(stdin: StandardInput, asked: Sequence[str]) -> None:
+    """Wait for the first line, and meet what is wrong with it."""
+    if stdin.form is Form.PICTURE and not asked:
+        raise no_question("a picture")
+    if stdin.form is Form.PATHS:
+        first = stdin.first
+        if not is_url(first) and not os.path.exists(first):  # noqa: PTH110
+            raise GensegError(
+                f"standard input: {shown(first)}: neither a JSON object nor a picture that is there",
+                hint='one {"image": …, "query": …} or one path on each line; paths are relative to the working folder',
+                code=ExitCode.NOT_FOUND,
+            )
+        if not asked:
+            raise no_question("paths")
+
+
+def _from_standard_input(stdin: StandardInput, asked: Sequence[str]) -> Iterator[Request | Failure]:
+    if stdin.form is Form.PICTURE:
+        picture = stdin.picture()
+        yield from (_request(STDIN, picture, query, None) for query in asked)
+    elif stdin.form is Form.PATHS:
+        for number, line in enumerate(stdin.lines(), start=1):
+            # As the operating system gives names: undecodable bytes are kept, and refused for this line alone.
+            name = os.fsdecode(line.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n"))
+            if name.strip():
+                yield from (_request(f"{STDIN}:{number}", name, query, None) for query in asked)
+    else:
+        yield from _from_rows(jsonl_rows(STDIN, stdin.lines()), Path(), asked)
 
 
 # ---------------------------------------------------------------- rows
@@ -186,8 +247,7 @@ def _from_rows(rows: Iterable[Row], folder: Path, asked: Sequence[str]) -> Itera
         image = _row_image(row.values["image"], folder)
         own = row.values.get("query")
         for query in (own,) if isinstance(own, str) else asked:
-            given = row.values.get("id")
-            yield _request(row.place, image, query, None if given is None else str(given))
+            yield _request(row.place, image, query, _row_id(row.values.get("id")))
 
 
 def _row_problem(row: Row, asked: Sequence[str]) -> str:
@@ -196,19 +256,27 @@ def _row_problem(row: Row, asked: Sequence[str]) -> str:
     if image is None:
         return f"no image, {found}"
     if not _row_image(image, Path()):
-        return f"image is {_shown(image)}, expected a path or an address"
+        return f"image is {shown(image)}, expected a path or an address"
     if query is None and not asked:
         return f"no query, {found}"
     if not isinstance(query, str | None):
-        return f"query is {_shown(query)}, expected a text"
-    if isinstance(given, bool) or not isinstance(given, str | int | None):
-        return f"id is {_shown(given)}, expected a text or a whole number"
+        return f"query is {shown(query)}, expected a text"
+    if given is not None and _row_id(given) is None:
+        return f"id is {shown(given)}, expected a text or a whole number"
     if given is not None and query is None and len(asked) > 1:
         return f"one id ({given}) for {len(asked)} expressions"
     return ""
 
 
-def _shown(value: object) -> str:
+def _row_id(given: object) -> str | None:
+    """An id as text; whole numbers may be floats, as pandas writes them. None for what is no id."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    return str(given) if isinstance(given, str | int) and not isinstance(given, bool) else None
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it, cut to 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gensegcli.cli.complete import formats
 from gensegcli.predictions import from_json
 from gensegcli.records import PromptMode
 from tests.cli.conftest import ANSWERS, SCRIPTED
@@ -376,3 +377,193 @@ def test_what_auto_chose_is_pinned_and_secrets_are_not_stored(genseg: Callable[.
     again = genseg(*arguments)
     assert again.exit_code == 2
     assert 'backend was "transformers", is "scripted"' in again.stderr
+
+
+# ---------------------------------------------------------------- one folder, many questions
+
+
+def test_more_questions_under_the_same_settings_are_added(genseg: Callable[..., Any], place: Path) -> None:
+    first = genseg("predict", "photos/0.png", "dog", "-o", "out", "--save", "coco,png", *SCRIPTED)
+    assert first.exit_code == 0
+    second = genseg("predict", "photos/1.png", "unicorn", "chatter", "-o", "out", "--save", "coco,png", *SCRIPTED)
+    assert second.exit_code == 0, second.stderr
+    assert second.stderr.splitlines()[-1] == "2 questions: 0 found, 1 no target, 1 refused; in out"
+    kept = _records((place / "out" / "predictions.jsonl").read_text())
+    assert [(record["image"], record["query"]) for record in kept] == [
+        ("photos/0.png", "dog"),
+        ("photos/1.png", "unicorn"),
+        ("photos/1.png", "chatter"),
+    ]
+    content = json.loads((place / "out" / "coco.json").read_bytes())
+    assert [image["file_name"] for image in content["images"]] == ["1.png"], "of the questions of this command"
+    assert len(list((place / "out" / "png").iterdir())) == 3
+    again = genseg("predict", "photos/0.png", "dog", "-o", "out", "--save", "coco", *SCRIPTED)
+    assert "1 question: 1 found, 0 no target, 1 of them from before" in again.stderr
+    content = json.loads((place / "out" / "coco.json").read_bytes())
+    assert [image["file_name"] for image in content["images"]] == ["0.png"]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (["--mode", "box"], 'predict.mode was "box+2", is "box"'),
+        (["--model", "demo"], 'model.name was "qwen3-vl-4b", is "demo"'),
+        (["--segmenter", "demo"], 'segmenter.name was "boxfill", is "demo"'),
+        (["--prompt-file", "prompt.txt"], "prompt was null, is"),
+    ],
+)
+def test_another_model_or_setting_in_the_same_folder_is_refused_by_name(
+    genseg: Callable[..., Any], place: Path, other: list[str], words: str
+) -> None:
+    (place / "prompt.txt").write_text("Find {query}.")
+    genseg("predict", "photos/0.png", "dog", "-o", "out", *SCRIPTED)
+    refused = genseg("predict", "photos/1.png", "dog", "-o", "out", *SCRIPTED, *other)
+    assert refused.exit_code == 2
+    assert words in refused.stderr
+    assert "inputs" not in refused.stderr
+
+
+def test_streams_that_share_a_folder_export_their_own_questions(genseg: Callable[..., Any], place: Path) -> None:
+    def stream(number: int) -> bytes:
+        return json.dumps({"image": f"photos/{number}.png", "query": "dog"}).encode() + b"\n"
+
+    for number in (0, 3):
+        result = genseg("predict", "-", "--save", "coco", *SCRIPTED, stdin=stream(number))
+        assert result.exit_code == 0
+        assert "1 question: 1 found" in result.stderr
+        (run,) = (place / "runs").iterdir()
+        content = json.loads((run / "coco.json").read_bytes())
+        assert [image["file_name"] for image in content["images"]] == [f"{number}.png"]
+
+
+# ---------------------------------------------------------------- standard input, folders
+
+
+def test_a_picture_on_standard_input_is_answered_and_only_printed(genseg: Callable[..., Any], place: Path) -> None:
+    content = (place / "photos" / "0.png").read_bytes()
+    result = genseg("predict", "-", "dog", "--json", *SCRIPTED, stdin=content)
+    assert result.exit_code == 0, result.stderr
+    (record,) = _records(result.stdout)
+    assert record["image"].startswith("bytes:")
+    assert record["width"] == 60
+    assert not (place / "runs").exists()
+    saved = genseg(
+        "predict", "-", "dog", "-o", "out", "--save", "overlay,yolo", "--copy-images", *SCRIPTED, stdin=content
+    )
+    assert saved.exit_code == 0, saved.stderr
+    assert len(list((place / "out" / "overlay").iterdir())) == 1
+    (copy,) = (place / "out" / "yolo" / "images").iterdir()
+    with Image.open(copy) as image:
+        assert image.size == (60, 40)
+
+
+def test_what_is_no_picture_on_standard_input_is_one_line(genseg: Callable[..., Any], place: Path) -> None:
+    for content in (b"\x00\x01" * 5000, b"garbage\n" * 133, b"[]"):
+        result = genseg("predict", "-", "dog", *SCRIPTED, stdin=content)
+        assert result.exit_code != 0
+        assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
+        assert not (place / "runs").exists()
+
+
+def test_paths_on_standard_input(genseg: Callable[..., Any], place: Path) -> None:
+    result = genseg("predict", "-", "--query", "dog", *SCRIPTED, stdin=b"photos/0.png\nphotos/3.png\n")
+    assert "2 questions: 2 found" in result.stderr
+
+
+def test_what_a_folder_holds_beside_pictures_is_said_in_one_line(genseg: Callable[..., Any], place: Path) -> None:
+    for name in ("page.pdf", "noext", "sub/deep.png"):
+        (place / "photos" / name).parent.mkdir(exist_ok=True)
+        (place / "photos" / name).write_bytes((place / "photos" / "0.png").read_bytes())
+    flat = genseg("predict", "photos", "--query", "dog", "-o", "flat", *SCRIPTED)
+    assert "note: left out: 1 PDF, 1 without ending, 1 folder (--recursive goes into folders)" in flat.stderr
+    assert "6 questions" in flat.stderr
+    deep = genseg("predict", "photos", "--recursive", "--query", "dog", "-o", "deep", *SCRIPTED)
+    assert "note: left out: 1 PDF, 1 without ending\n" in deep.stderr
+    assert "7 questions" in deep.stderr
+    assert "note" not in genseg("predict", "photos", "--query", "dog", "-o", "quiet", "-q", *SCRIPTED).stderr
+
+
+def test_a_picture_that_cannot_be_read_is_told_once(genseg: Callable[..., Any], place: Path) -> None:
+    (place / "photos" / "1.png").write_bytes(b"")
+    result = genseg("predict", "photos", "--query", "dog", "--query", "unicorn", "-o", "out", *SCRIPTED)
+    assert result.exit_code == 5
+    assert result.stderr.count("photos/1.png: empty, not a picture") == 1
+    assert "2 failed" in result.stderr
+
+
+# ---------------------------------------------------------------- options
+
+
+def test_copied_pictures_and_a_root(genseg: Callable[..., Any], place: Path) -> None:
+    options = ("--save", "coco,yolo", "--copy-images", "--images-root", ".", "-o", "out")
+    assert genseg("predict", "photos", "--query", "dog", *options, *SCRIPTED).exit_code == 0
+    content = json.loads((place / "out" / "coco.json").read_bytes())
+    assert [image["file_name"] for image in content["images"]] == [f"photos/{n}.png" for n in range(6)]
+    assert content["info"]["images_root"] == "."
+    assert sorted(path.name for path in (place / "out" / "yolo" / "images").iterdir()) == [f"{n}.png" for n in range(6)]
+    for option in (["--copy-images"], ["--images-root", "x"]):
+        refused = genseg("predict", "photos/0.png", "dog", *option, *SCRIPTED)
+        assert refused.exit_code == 2
+        assert option[0] in refused.stderr
+
+
+def test_save_all_is_every_format(genseg: Callable[..., Any], place: Path) -> None:
+    assert genseg("predict", "photos/0.png", "dog", "--save", "all", "-o", "out", *SCRIPTED).exit_code == 0
+    assert {"overlay", "png", "rle", "coco.json", "yolo", "geojson"} <= {
+        path.name for path in (place / "out").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("", ["overlay", "png", "rle", "coco", "yolo", "geojson", "all"]),
+        ("o", ["overlay"]),
+        ("png,c", ["png,coco"]),
+        ("coco,yolo,", ["coco,yolo,overlay", "coco,yolo,png", "coco,yolo,rle", "coco,yolo,geojson"]),
+    ],
+)
+def test_formats_are_completed(typed: str, offered: list[str]) -> None:
+    assert formats(typed) == offered
+
+
+def test_the_prompt_mode_has_one_name_and_an_older_one(genseg: Callable[..., Any]) -> None:
+    for option in ("--prompt-mode", "--mode"):
+        result = genseg("predict", "photos/0.png", "dog", "--json", option, "box", *SCRIPTED)
+        assert _records(result.stdout)[0]["prompt_mode"] == "box"
+    wrong = genseg("predict", "photos/0.png", "dog", "--set", "mode=box", *SCRIPTED)
+    assert "did you mean predict.mode?" in wrong.stderr
+
+
+def test_a_plan_shows_the_settings_that_predicting_uses(genseg: Callable[..., Any]) -> None:
+    shown = genseg("predict", "photos/0.png", "dog", "--dry-run", *SCRIPTED).stdout
+    assert "predict.mode" in shown
+    assert not {"train.", "reward.", "eval."} & {word.partition(".")[0] + "." for word in shown.split()}
+
+
+def test_a_manifest_in_json_is_named_as_a_slip(genseg: Callable[..., Any], place: Path) -> None:
+    (place / "pairs.json").write_text('[{"image": "photos/0.png", "query": "dog"}]')
+    for more in ([], ["dog"]):
+        result = genseg("predict", "pairs.json", *more, *SCRIPTED)
+        assert result.exit_code == 2
+        assert "manifests are .jsonl" in result.stderr
+
+
+def test_an_empty_mask_is_not_simply_found(
+    genseg: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "gensegcli.segmenter.boxfill.fill", lambda _box, height, width: np.zeros((height, width), dtype=bool)
+    )
+    result = genseg("predict", "photos", "--query", "dog", "-o", "out", "--save", "coco,yolo", *SCRIPTED)
+    assert result.exit_code == 0
+    assert "1 found, but its mask is empty" in result.stdout
+    assert "6 questions: 6 found (6 with an empty mask), 0 no target" in result.stderr
+    assert "note: coco: 6 objects left out, having an empty mask" in result.stderr
+    assert "note: yolo: 6 pictures left out" in result.stderr
+    assert json.loads((place / "out" / "coco.json").read_bytes())["annotations"] == []
+    assert list((place / "out" / "yolo" / "labels").iterdir()) == []
+    strict = genseg("predict", "photos", "--query", "dog", "--fail-on-no-target", "-o", "out", *SCRIPTED)
+    assert strict.exit_code == 0, "the model did not say that nothing is there"
+    records = _records((place / "out" / "predictions.jsonl").read_text())
+    assert [instance["empty"] for record in records for instance in record["instances"]] == [True] * 6

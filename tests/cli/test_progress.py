@@ -77,14 +77,13 @@ def test_prep_draws_a_bar_on_a_terminal_and_no_line_of_it_into_stdout(tmp_path: 
     assert b"\x1b" not in written
 
 
-def _on_a_terminal(command: list[str], folder: Path) -> tuple[str, bytes]:
-    """Run genseg with a terminal as stderr; what the terminal and what stdout got."""
+def _on_a_terminal(command: list[str] | str, folder: Path) -> tuple[str, bytes]:
+    """Run genseg, or a piece of Python, with a terminal as stderr; what the terminal and what stdout got."""
+    arguments = ["-c", command] if isinstance(command, str) else ["-m", "gensegcli", *command]
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     with (folder / "stdout").open("wb") as stdout:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gensegcli", *command], stdout=stdout, stderr=theirs, env=environment
-        )
+        process = subprocess.Popen([sys.executable, *arguments], stdout=stdout, stderr=theirs, env=environment)
     os.close(theirs)
     seen = b""
     while True:
@@ -100,3 +99,33 @@ def _on_a_terminal(command: list[str], folder: Path) -> tuple[str, bytes]:
     os.close(ours)
     assert process.wait() == 0, seen.decode()
     return seen.decode(), (folder / "stdout").read_bytes()
+
+
+def test_what_is_being_loaded_is_a_line_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for total in (1, 5):
+        with progress(total, "questions") as shown:
+            shown.phase("loading policy demo")
+    with progress(5, "questions", quiet=True) as shown:
+        shown.phase("loading policy demo")
+    assert capsys.readouterr().err == "loading policy demo\n" * 2
+
+
+_LOADING = """
+import sys, time
+from gensegcli.cli.progress import progress
+
+with progress({total}, "questions") as bar:
+    bar.phase("loading policy [demo]")
+    time.sleep(0.4)
+    bar.write(sys.stdout, "a row\\n")
+    bar.step()
+"""
+
+
+@pytest.mark.parametrize("total", [1, 3])
+def test_what_is_being_loaded_is_a_spinner_on_a_terminal(tmp_path: Path, total: int) -> None:
+    seen, written = _on_a_terminal(_LOADING.format(total=total), tmp_path)
+    assert seen.count("loading policy [demo]") > 2, "drawn again and again"
+    assert "-:--:--" not in seen.partition("loading policy")[2].partition("1/3")[0]
+    assert "⠋" in seen
+    assert written == b"a row\n"

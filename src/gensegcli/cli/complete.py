@@ -24,6 +24,16 @@ def presets(incomplete: str) -> list[str]:
     return [name for name in known() if name.startswith(incomplete)]
 
 
+def formats(incomplete: str) -> list[str]:
+    """Export formats; of a list with commas the last one is completed."""
+    from gensegcli.exports import FORMATS
+
+    before, comma, last = incomplete.rpartition(",")
+    given = before.split(",")
+    names = [name for name in FORMATS if name not in given] + ([] if comma else ["all"])
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
 def recipes(incomplete: str) -> list[str]:
     """Names of recipes."""
     from gensegcli.prep.recipe import names

@@ -42,6 +42,7 @@ def eval(  # noqa: A001 - the command's name
         str | None,
         typer.Option(
             "--prompt-mode",
+            "--mode",
             metavar="MODES",
             help="box, box+1, box+2, box+2+neg, or several with commas. [default: box+2]",
         ),

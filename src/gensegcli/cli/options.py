@@ -23,7 +23,7 @@ SegmenterOpt = Annotated[
     str | None,
     typer.Option(
         "--segmenter",
-        help="The same for the segmenter, or boxfill. [default: the model's own]",
+        help="Alias, hub id or local folder of the segmenter, or boxfill. [default: the model's own]",
         autocompletion=complete.segmenters,
     ),
 ]
@@ -41,7 +41,7 @@ DeviceOpt = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda
 DtypeOpt = Annotated[str | None, typer.Option("--dtype", help="auto, bfloat16, float16, float32. [default: auto]")]
 ModeOpt = Annotated[
     PromptMode | None,
-    typer.Option("--mode", help="Which parts of an answer prompt the segmenter. [default: box+2]"),
+    typer.Option("--prompt-mode", "--mode", help="Which parts of an answer prompt the segmenter. [default: box+2]"),
 ]
 MultimaskOpt = Annotated[
     bool | None,
@@ -72,7 +72,13 @@ OutOpt = Annotated[
     typer.Option("--out", "-o", metavar="FOLDER", help="Where results go. [default: runs/<verb>-<name>-<digest>]"),
 ]
 SaveOpt = Annotated[
-    str | None, typer.Option("--save", metavar="FORMATS", help="Files too: overlay,png,rle,coco,yolo,geojson.")
+    str | None,
+    typer.Option(
+        "--save",
+        metavar="FORMATS",
+        help="Files too: overlay,png,rle,coco,yolo,geojson, or all.",
+        autocompletion=complete.formats,
+    ),
 ]
 LimitOpt = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many questions.")]
 DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, with which settings, and stop.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ def predict(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Picture, folder, glob, address, manifest (JSONL, CSV, Parquet), or - for JSONL on stdin.",
+            help="Picture, folder, glob, address, manifest (JSONL, CSV, TSV, Parquet), or - for stdin: JSONL, paths, or a picture.",
             show_default=False,
         ),
     ],
@@ -41,6 +42,20 @@ def predict(
     config: opt.ConfigOpt = None,
     set_: opt.SetOpt = None,
     save: opt.SaveOpt = None,
+    images_root: Annotated[
+        Path | None,
+        typer.Option(
+            "--images-root",
+            metavar="DIR",
+            help="What file names in coco.json are relative to. [default: the folder that all pictures share]",
+        ),
+    ] = None,
+    copy_images: Annotated[
+        bool, typer.Option("--copy-images", help="Put the pictures beside their YOLO labels.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Take the pictures of folders within a folder too.")
+    ] = False,
     out: opt.OutOpt = None,
     limit: opt.LimitOpt = None,
     restart: opt.RestartOpt = False,
@@ -54,13 +69,16 @@ def predict(
     """Segment what QUERY describes in a picture, or say that it is not there.
 
     A batch (folder, glob, manifest, stdin) is kept in a folder as it goes; the same command again goes on where it
-    stopped. A single picture is only printed, unless --out or --save asks for files.
+    stopped, and other questions under the same settings are added. A single picture is only printed, unless --out or
+    --save asks for files.
 
     Examples:
       genseg predict img.jpg "person with blue shirt"
       genseg predict img.jpg "red circle" "blue square" --model demo --save overlay,png -o out/
       genseg predict photos/ --query "a dog" -o out/
+      genseg predict photos/ -r --query "a dog" --save yolo --copy-images -o out/
       cat pairs.jsonl | genseg predict - --json > predictions.jsonl
+      cat cup.webp | genseg predict - "the cup"
       genseg predict pairs.csv --base-url http://127.0.0.1:8000/v1
     """
     from gensegcli.cli.predict_run import Task, run
@@ -87,7 +105,17 @@ def predict(
             "predict.prompt_file": prompt_file,
         },
     )
-    task = Task.from_arguments([input_, *(queries or ())], query or (), settings, out=out, save=save, limit=limit)
+    task = Task.from_arguments(
+        [input_, *(queries or ())],
+        query or (),
+        settings,
+        out=out,
+        save=save,
+        limit=limit,
+        images_root=images_root,
+        copy_images=copy_images,
+        recursive=recursive,
+    )
     raise typer.Exit(
         run(task, restart=restart, dry_run=dry_run, json=json, quiet=quiet, fail_on_no_target=fail_on_no_target)
     )

@@ -28,6 +28,10 @@ class Progress(Protocol):
         """So many of so many are done; what was done at the first call is an earlier run's and tells no rate."""
         ...
 
+    def phase(self, text: str) -> None:
+        """What is being done before the first item: a spinner on a terminal, a line elsewhere."""
+        ...
+
     def write(self, stream: TextIO, text: str) -> None:
         """Put out data beside the display, at once."""
         ...
@@ -42,24 +46,28 @@ def progress(total: int | None, unit: str, *, quiet: bool = False) -> Generator[
         unit: what they are, in the plural, which ends with s.
         quiet: show nothing.
     """
-    if quiet or total == 1:
-        yield Lines(total, unit, every=float("inf"))
+    if quiet:
+        yield Lines(total, unit, every=float("inf"), phases=False)
     elif sys.stderr.isatty():
-        with _bar(total, unit) as bar:
-            yield bar
+        with _spinner(unit) if total == 1 else _bar(total, unit) as display:
+            yield display
     else:
-        yield Lines(total, unit)
+        yield Lines(total, unit, every=float("inf") if total == 1 else EVERY)
 
 
 class Lines:
     """`120/300 pictures, 2.4/s, 75 s to go, 3 failed`, every few seconds."""
 
-    def __init__(self, total: int | None, unit: str, *, every: float = EVERY) -> None:
-        self.total, self.unit, self.every = total, unit, every
+    def __init__(self, total: int | None, unit: str, *, every: float = EVERY, phases: bool = True) -> None:
+        self.total, self.unit, self.every, self.phases = total, unit, every, phases
         self.done = self.failed = 0
         self.before: int | None = None
         """Done by an earlier run, where one is gone on with."""
         self._begun = self._told = monotonic()
+
+    def phase(self, text: str) -> None:
+        if self.phases:
+            console.say(text)
 
     def step(self, *, failed: bool = False) -> None:
         self.done += 1
@@ -100,17 +108,43 @@ class Lines:
 
 @contextmanager
 def _bar(total: int | None, unit: str) -> Generator[Progress]:
+    from rich.columns import Columns
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    columns = (
-        TextColumn(unit),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
     )
+    from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class Phase(ProgressColumn):
+        """A spinner and what is being done, until there is something to count."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._spinner = SpinnerColumn()
+
+        def render(self, task):
+            if not task.fields["phase"]:
+                return Text(unit)
+            return Columns([self._spinner.render(task), Text(task.fields["phase"])])
+
+    class Counted(ProgressColumn):
+        """A column that stays away until there is something to count."""
+
+        def __init__(self, column: ProgressColumn) -> None:
+            super().__init__()
+            self._column = column
+
+        def render(self, task):
+            return Text("") if task.fields["phase"] else self._column.render(task)
+
+    counted = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    columns = (Phase(), *map(Counted, counted))
     display = RichProgress(
         *columns,
         console=Console(file=console.screen()),
@@ -122,12 +156,58 @@ def _bar(total: int | None, unit: str) -> Generator[Progress]:
         yield _Bar(display, total, unit)
 
 
+@contextmanager
+def _spinner(unit: str) -> Generator[Progress]:
+    from rich.console import Console
+
+    display = _Spinner(Console(stderr=True), unit)
+    try:
+        yield display
+    finally:
+        display.end()
+
+
+class _Spinner(Lines):
+    """For a single item: what is being done until it is there."""
+
+    def __init__(self, console, unit: str) -> None:
+        super().__init__(1, unit, every=float("inf"))
+        self._console = console
+        self._live = None
+
+    def phase(self, text: str) -> None:
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        if self._live is None:
+            self._live = Live(console=self._console, transient=True, redirect_stdout=False, refresh_per_second=12.5)
+            self._live.start()
+        self._live.update(Spinner("dots", Text(text), style="status.spinner"))
+
+    def step(self, *, failed: bool = False) -> None:
+        self.end()
+        super().step(failed=failed)
+
+    def write(self, stream: TextIO, text: str) -> None:
+        self.end()
+        super().write(stream, text)
+
+    def end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
 class _Bar:
     def __init__(self, display, total: int | None, unit: str) -> None:
         self._display = display
         self._lines = Lines(total, unit, every=float("inf"))
         self._begun = monotonic()
-        self._task = display.add_task(unit, total=total, note="")
+        self._task = display.add_task(unit, total=total, note="", phase="")
+
+    def phase(self, text: str) -> None:
+        self._display.update(self._task, phase=text)
 
     def step(self, *, failed: bool = False) -> None:
         self._lines.step(failed=failed)
@@ -143,7 +223,7 @@ class _Bar:
         lines = self._lines
         notes = [f"{rate:.2g}/s"] if (rate := lines.rate(max(monotonic() - self._begun, 1e-9))) else []
         notes += [f"{lines.failed} failed"] if lines.failed else []
-        self._display.update(self._task, completed=lines.done, total=lines.total, note=", ".join(notes))
+        self._display.update(self._task, completed=lines.done, total=lines.total, note=", ".join(notes), phase="")
 
     def write(self, stream: TextIO, text: str) -> None:
         if stream.isatty():  # the same screen: above the bar

