@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _WITH_SIZES = frozenset({"config.json", "processor_config.json", "preprocessor_config.json"})
 
-_FAULTS = (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
+FAULTS = (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
 """What libraries raise over a folder whose files are JSON and weights, but not of a model that they can build."""
 
 
@@ -64,8 +64,8 @@ def load_weights(kind: str, folder: Path, load: Callable[..., Any], **settings: 
             )
     except OutOfMemoryError:
         raise
-    except (*_FAULTS, SafetensorError) as error:
-        raise bad_folder(kind, folder, f"cannot be loaded: {_first_line(error)}") from error
+    except (*FAULTS, SafetensorError) as error:
+        raise bad_folder(kind, folder, f"cannot be loaded: {first_line(error)}") from error
     if loading["missing_keys"]:
         # transformers only warns and goes on with random weights in their place.
         missing = sorted(loading["missing_keys"])
@@ -78,8 +78,8 @@ def load_processor(kind: str, folder: Path, load: Callable[..., Any]) -> Any:
     check_files(kind, folder)
     try:
         return load(folder, local_files_only=True)
-    except _FAULTS as error:
-        raise bad_folder(kind, folder, f"has a processor that cannot be loaded: {_first_line(error)}") from error
+    except FAULTS as error:
+        raise bad_folder(kind, folder, f"has a processor that cannot be loaded: {first_line(error)}") from error
 
 
 def bad_folder(kind: str, folder: Path, what: str) -> GensegError:
@@ -105,5 +105,6 @@ def quiet_progress() -> Generator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

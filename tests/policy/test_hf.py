@@ -230,6 +230,12 @@ def _without_a_weight(path: Path) -> None:
         ("tokenizer_config.json", lambda path: path.write_text("{"), r"tokenizer_config\.json: not JSON"),
         ("chat_template.jinja", lambda path: path.unlink(), r"lacks a working chat_template\.jinja"),
         ("chat_template.jinja", lambda path: path.write_text("{% if"), r"lacks a working chat_template\.jinja"),
+        (
+            "chat_template.jinja",
+            lambda path: path.write_text("{{ " + "[" * 3000 + "]" * 3000 + " }}"),
+            r"lacks a working chat_template\.jinja",
+        ),
+        ("chat_template.jinja", lambda path: path.write_text("{{ 1 / 0 }}"), r"chat_template\.jinja: division by zero"),
         ("processor_config.json", lambda path: path.unlink(), "has a processor that cannot be loaded"),
         (
             "processor_config.json",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gensegcli.errors import GensegError
 from gensegcli.policy.frame import input_size
-from gensegcli.pretrained import bad_folder
+from gensegcli.pretrained import FAULTS, bad_folder, first_line
 from gensegcli.records import FinishReason, Size
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def checked_processor(processor: ProcessorMixin, folder: Path) -> ProcessorMixin
         raise bad_folder("policy", folder, "lacks its tokenizer (tokenizer.json)")
     try:
         render_prompt(processor, "x")
-    except (TemplateError, ValueError, TypeError) as error:
-        raise bad_folder("policy", folder, f"lacks a working chat_template.jinja: {error}") from error
+    except (TemplateError, SyntaxError, *FAULTS) as error:
+        raise bad_folder("policy", folder, f"lacks a working chat_template.jinja: {first_line(error)}") from error
     return processor
 
 
