@@ -139,10 +139,10 @@ def test_the_run_did_not_end(genseg: Genseg, place: Path, run: str) -> None:
     ("content", "said"),
     [
         (b'[{"protocol"', "not JSON"),
-        (b"[{}]", "0.protocol: Field required"),
+        (b"[{}]", "0.protocol: field required"),
         (b'{"a": 1}', "results.json"),
         (b"[]", "holds no results"),
-        (b"\xff\xfe", "not JSON"),
+        (b"\xff\xfe", "UTF-16, expected UTF-8"),
     ],
 )
 def test_the_results_are_damaged(genseg: Genseg, place: Path, run: str, content: bytes, said: str) -> None:

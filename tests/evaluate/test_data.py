@@ -111,7 +111,7 @@ def test_a_subset_file_names_samples(scenes: Path, tmp_path: Path) -> None:
         ("\n \n", "clean.ids: names no samples"),
         ("nothing\nof\nthis\n", "none of its 3 ids is a sample of scenes-val"),
         (None, "clean.ids: cannot be read (No such file or directory)"),
-        (b"\xff\xfe", "clean.ids: cannot be read (not UTF-8)"),
+        (b"\xff\xfe", "clean.ids: UTF-16, expected UTF-8"),
     ],
 )
 def test_a_subset_without_samples_is_an_error(scenes: Path, tmp_path: Path, content: Any, message: str) -> None:

@@ -474,7 +474,7 @@ def test_rows_join_sample_prediction_and_score(scenes: Path, answers: Path, tmp_
     with pytest.raises(GensegError, match="an evaluation that did not end"):
         read_run(tmp_path / "run")
     (tmp_path / "run" / "results.json").write_text('[{"mode": 3}]')
-    with pytest.raises(GensegError, match=r"results\.json: 0\.protocol: Field required"):
+    with pytest.raises(GensegError, match=r"results\.json: 0\.protocol: field required"):
         read_run(tmp_path / "run")
 
 

@@ -17,6 +17,7 @@ from gensegcli.evaluate.report.published import against
 from gensegcli.evaluate.report.sections import sections
 from gensegcli.evaluate.report.training import is_training
 from gensegcli.evaluate.results import read_run
+from gensegcli.files.text import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ def run(task: Task, *, quiet: bool) -> None:
     say = (lambda _text: None) if quiet else console.say
     folders = list(dict.fromkeys(task.runs))
     for folder in folders:
-        if not folder.is_dir():
+        if not is_folder(folder):
             hint = "a run is a folder that `genseg eval` or `genseg train` wrote, by default below runs/"
             raise GensegError(f"{folder}: no such folder", hint=hint, code=ExitCode.NOT_FOUND)
     trained = [folder for folder in folders if is_training(folder)]

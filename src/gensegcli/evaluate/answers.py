@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import deque
 from contextlib import closing
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from gensegcli.evaluate.stages import silent
+from gensegcli.files.text import invalid
 from gensegcli.records import Completion, Failure, FinishReason
 from gensegcli.requests import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gensegcli.evaluate.data import Choice, EvalSet
     from gensegcli.evaluate.stages import Stage
@@ -71,6 +74,30 @@ def ask(
             step(None)
 
 
+class Recorded(BaseModel):
+    """One record of answers.jsonl."""
+
+    id: str
+    query: str
+    text: str
+    finish: FinishReason
+    tokens: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def recorded(records: Records, name: str) -> Recorded:
+    """The answer about a sample.
+
+    Raises:
+        GensegError: the record is damaged; the message names file, sample and field.
+    """
+    try:
+        return Recorded.model_validate(records[name])
+    except ValidationError as error:
+        hint = "remove that line, and the same command asks again; or begin anew with --restart"
+        raise invalid(error, f"{records.path}: sample {name}", hint=hint) from None
+
+
 def as_requests(samples: Iterable[Sample], names: deque[str]) -> Iterator[Request]:
     """The samples as questions to a pipeline; `names` is given the name of each one's picture, in the same order."""
     for sample in samples:
@@ -99,11 +126,11 @@ class RecordedAnswers:
     def generate(self, questions: Sequence[Question], sampling: Sampling) -> list[list[Completion]]:
         """See `Policy.generate`; one completion each, and every question must have its record."""
         del sampling
-        return [[_completion(self._records[question.id])] for question in questions]
+        return [[_completion(recorded(self._records, question.id))] for question in questions]
 
     def close(self) -> None:
         """The records belong to whoever opened them."""
 
 
-def _completion(record: Mapping[str, Any]) -> Completion:
-    return Completion(record["text"], FinishReason(record["finish"]), record["tokens"])
+def _completion(record: Recorded) -> Completion:
+    return Completion(record.text, record.finish, record.tokens)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, ValidationError
 
 from gensegcli.config import digest
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.files.text import invalid, is_folder, read_names
 from gensegcli.prep.store import file_digest
 from gensegcli.records import Size
 from gensegcli.sources.prepared import CARD, COLUMNS, read_card, read_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Generator, Iterator
     from pathlib import Path
 
     from gensegcli.records import Sample
@@ -73,8 +76,8 @@ class EvalSet:
 
     def has_masks(self) -> bool:
         """Whether every object has a mask; some sets give boxes and points only."""
-        rows = (row for shard in self.shards for row in _light(shard, ["targets.list.element.mask.counts"])["targets"])
-        return all(target["mask"] is not None for row in rows for target in row.as_py())
+        rows = (row for shard in self.shards for row in _light(shard, ["targets.list.element.mask.counts"]))
+        return all(target["mask"] is not None for row in rows for target in row["targets"] or ())
 
 
 class Place(NamedTuple):
@@ -110,7 +113,7 @@ def open_set(path: Path) -> EvalSet:
     Raises:
         GensegError: it is not there, its preparation did not end, or it has other columns.
     """
-    shards = tuple(sorted(path.rglob("*.parquet"))) if path.is_dir() else (path,)
+    shards = tuple(sorted(path.rglob("*.parquet"))) if is_folder(path) else (path,)
     if (path / CARD).is_file() or not path.exists() or not shards:
         return _from_card(path)
     # Read as one, they would mix what is learned with what is held out.
@@ -126,11 +129,8 @@ def open_set(path: Path) -> EvalSet:
 
 
 def _check_columns(path: Path) -> None:
-    try:
+    with _parquet(path):
         missing = COLUMNS.keys() - pq.read_schema(path).names
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise GensegError(f"{path}: not a readable Parquet file ({reason})", code=ExitCode.NOT_FOUND) from None
     if missing:
         raise GensegError(
             f"{path}: no prepared samples, of their {len(COLUMNS)} columns {', '.join(sorted(missing))} are missing",
@@ -186,38 +186,56 @@ def read_ids(path: Path) -> frozenset[str]:
     Raises:
         GensegError: it cannot be read, or names none.
     """
-    try:
-        ids = frozenset(line.strip() for line in path.read_text(encoding="utf-8").splitlines()) - {""}
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise GensegError(f"{path}: cannot be read ({what})", code=ExitCode.NOT_FOUND) from error
+    ids = frozenset(read_names(path))
     if not ids:
         raise GensegError(f"{path}: names no samples", hint="one sample id a line")
     return ids
 
 
+class _Where(BaseModel):
+    ref_id: int | None
+    image_id: int | None
+    file_name: str | None
+
+
+class _Row(BaseModel):
+    """What `_places` reads of a row; a file may come from anywhere."""
+
+    id: str
+    query: str
+    width: Annotated[int, Field(ge=1, lt=2**31)]
+    height: Annotated[int, Field(ge=1, lt=2**31)]
+    provenance: _Where
+
+
 def _places(shard: Path) -> Iterator[Place]:
-    where = [f"provenance.{name}" for name in ("ref_id", "image_id", "file_name")]
-    for row in _light(shard, ["id", "query", "width", "height", *where]).to_pylist():
-        source = row["provenance"]
-        yield Place(
-            row["id"],
-            row["query"],
-            Size(row["width"], row["height"]),
-            source["ref_id"],
-            source["image_id"],
-            source["file_name"],
-        )
+    where = [f"provenance.{name}" for name in _Where.model_fields]
+    for number, values in enumerate(_light(shard, ["id", "query", "width", "height", *where])):
+        try:
+            row = _Row.model_validate(values)
+        except ValidationError as error:
+            raise invalid(error, f"{shard}: row {number}", hint="docs/data.md lists the columns") from None
+        source = row.provenance
+        yield Place(row.id, row.query, Size(row.width, row.height), source.ref_id, source.image_id, source.file_name)
 
 
-def _light(shard: Path, columns: list[str]) -> pa.Table:
+def _light(shard: Path, columns: list[str]) -> list[dict[str, Any]]:
+    """Some columns of every row."""
+    with _parquet(shard), pq.ParquetFile(shard) as parquet:
+        return parquet.read(columns).to_pylist()
+
+
+@contextmanager
+def _parquet(path: Path) -> Generator[None]:
+    """Errors of Arrow, and what it lets through of Python's, as one line."""
     try:
-        with pq.ParquetFile(shard) as parquet:
-            return parquet.read(columns)
-    except (OSError, pa.ArrowInvalid) as error:
+        yield
+    except (OSError, OverflowError, ValueError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = "run the same `genseg prep` again, or get the file again"
         raise GensegError(
-            f"{shard}: cannot be read ({error})", hint="run the same `genseg prep` again", code=ExitCode.NOT_FOUND
-        ) from error
+            f"{path}: not a readable Parquet file ({reason})", hint=hint, code=ExitCode.NOT_FOUND
+        ) from None
 
 
 def _from_card(folder: Path) -> EvalSet:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from gensegcli.evaluate.answers import as_requests
+from gensegcli.evaluate.answers import as_requests, recorded
 from gensegcli.evaluate.stages import silent
 from gensegcli.predictions import to_json
 from gensegcli.records import Failure, Prediction
@@ -61,7 +61,7 @@ def segment(
                     failure = replace(outcome, image=picture)
                     folder.failed.append(asdict(failure))
                 elif outcome.id not in folder.records:
-                    folder.records.append(to_json(_named(outcome, picture, answers[outcome.id]["seconds"])))
+                    folder.records.append(to_json(_named(outcome, picture, recorded(answers, outcome.id).seconds)))
             step(failure)
 
 

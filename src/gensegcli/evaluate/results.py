@@ -15,29 +15,63 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.evaluate.data import EvalSet, open_set
+from gensegcli.files.text import invalid, json_type, read_bytes, read_json, read_json_object, read_jsonl
 from gensegcli.metrics.records import SampleScore, Summary, score_from_json
 from gensegcli.predictions import ModelId, from_json
 from gensegcli.records import Prediction, PromptMode, Sample
 from gensegcli.store import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Generator, Iterator
 
-RESULTS, DATA, ANSWERS = "results.json", "data.json", "answers.jsonl"
+RUN, RESULTS, DATA, ANSWERS = "run.json", "results.json", "data.json", "answers.jsonl"
 MASKS, SCORES, GIVEN = "masks", "scores", "given"
+
+AGAIN = "run the same `genseg eval` again, with --restart if that does not help"
 
 
 class _Form(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class GivenFacts(_Form):
+    """What is known of predictions that were given once all of them are read."""
+
+    boxes_only: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class Pinned(_Form):
+    """What decides the results and is known only once the models are loaded, or the predictions read."""
+
+    model: str | None = None
+    model_revision: str | None = None
+    segmenter: str | None = None
+    segmenter_revision: str | None = None
+    given: GivenFacts | None = None
+
+
+class RunFacts(_Form):
+    """run.json, as far as evaluation relies on it; reports show all of it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    identity: dict[str, Any] = Field(description="everything that decides the answers")
+    pinned: Pinned = Pinned()
+    versions: dict[str, str] = Field({}, description="of packages and of what they ran on")
+
+
+class _DataFile(_Form):
+    path: Path
 
 
 class DataFacts(_Form):
@@ -101,14 +135,20 @@ class EvalRun:
     results: tuple[Result, ...]
 
     def scores(self, result: Result) -> list[SampleScore]:
-        """The rows of a result, in the order of the samples."""
-        return [score_from_json(row) for row in read_lines(self.folder / result.scores)]
+        """The rows of a result, in the order of the samples.
+
+        Raises:
+            GensegError: their file is missing, or a row is damaged.
+        """
+        return list(read_scores(self.folder / result.scores))
 
     def predictions(self, result: Result, ids: Collection[str] | None = None) -> dict[str, Prediction]:
         """Predictions by id: those named, or all of the run."""
         wanted = None if ids is None else frozenset(ids)
-        records = {row["id"]: row for row in read_lines(self.folder / result.predictions)}  # the later record counts
-        return {name: from_json(row) for name, row in records.items() if wanted is None or name in wanted}
+        path = self.folder / result.predictions
+        records = {str(row.get("id")): row for row in read_lines(path)}  # the later record counts
+        with of_file(path):
+            return {name: from_json(row) for name, row in records.items() if wanted is None or name in wanted}
 
     def samples(self) -> EvalSet:
         """The set that was evaluated.
@@ -116,7 +156,11 @@ class EvalRun:
         Raises:
             GensegError: it is not where it was.
         """
-        return open_set(Path(read_json(self.folder / DATA)["path"]))
+        path = self.folder / DATA
+        try:
+            return open_set(_DataFile.model_validate(read_json(path, hint=AGAIN)).path)
+        except ValidationError as error:
+            raise invalid(error, str(path), hint=AGAIN) from None
 
     def rows(self, result: Result, ids: Collection[str] | None = None) -> Iterator[Row]:
         """Samples with what was predicted and how that scored, in the order of the samples: those named, or all.
@@ -145,7 +189,8 @@ def read_run(folder: Path) -> EvalRun:
             hint="run the same `genseg eval` again to end it" if begun else "make one with `genseg eval`",
             code=ExitCode.NOT_FOUND,
         )
-    return EvalRun(folder, read_json(folder / "run.json"), read_results(path))
+    read_facts(folder)
+    return EvalRun(folder, read_json_object(folder / RUN), read_results(path))
 
 
 def read_results(path: Path) -> tuple[Result, ...]:
@@ -155,11 +200,29 @@ def read_results(path: Path) -> tuple[Result, ...]:
         GensegError: missing, or not of this form; the message names the field.
     """
     try:
-        return _RESULTS.validate_python(read_json(path))
+        return _RESULTS.validate_python(read_json(path, hint=AGAIN))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise GensegError(f"{path}: {place}: {first['msg']}", hint="run the same `genseg eval` again") from None
+        raise invalid(error, str(path), hint=AGAIN) from None
+
+
+def read_scores(path: Path) -> Iterator[SampleScore]:
+    """The rows of a scores file.
+
+    Raises:
+        GensegError: missing, or a row is damaged; the message names file and sample.
+    """
+    for row in read_lines(path):
+        with of_file(path):
+            yield score_from_json(row)
+
+
+@contextmanager
+def of_file(path: Path) -> Generator[None]:
+    """Put the file's name before whatever is wrong with one of its records."""
+    try:
+        yield
+    except GensegError as error:
+        raise GensegError(f"{path}: {error.message}", hint=error.hint or AGAIN, code=error.code) from None
 
 
 def to_json(results: Collection[Result]) -> Any:
@@ -176,33 +239,32 @@ def write_results(folder: Path, results: Collection[Result]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a JSONL file; a half-written last line is left out.
+    """The records of a JSONL file of ours; a half-written last line is left out.
 
     Raises:
-        GensegError: missing, or a line that is no JSON.
+        GensegError: missing, or a line that is no object.
     """
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    yield orjson.loads(line)
-                except orjson.JSONDecodeError as error:
-                    raise GensegError(f"{path}:{number}: not JSON ({error})", code=ExitCode.NOT_FOUND) from None
-    except OSError as error:
-        raise GensegError(f"{path}: cannot be read ({error.strerror})", code=ExitCode.NOT_FOUND) from error
+    damaged: GensegError | None = None
+    for line in read_jsonl(path):
+        if damaged is not None:
+            raise damaged
+        damaged = line.problem
+        if damaged is None:
+            if not isinstance(line.value, dict):
+                raise GensegError(f"{line.place}: a JSON object expected, {json_type(line.value)} found")
+            yield line.value
+    if damaged is not None and read_bytes(path).endswith(b"\n"):
+        raise damaged
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def read_facts(folder: Path) -> RunFacts:
+    """What a run folder's run.json says.
 
     Raises:
-        GensegError: missing, or no JSON.
+        GensegError: missing, or not of this form; the message names the field.
     """
+    path = folder / RUN
     try:
-        return orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise GensegError(f"{path}: cannot be read ({error.strerror})", code=ExitCode.NOT_FOUND) from error
-    except orjson.JSONDecodeError as error:
-        raise GensegError(f"{path}: not JSON ({error})", code=ExitCode.NOT_FOUND) from error
+        return RunFacts.model_validate(read_json_object(path, hint=AGAIN))
+    except ValidationError as error:
+        raise invalid(error, str(path), hint=AGAIN) from None

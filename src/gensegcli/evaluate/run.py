@@ -18,23 +18,26 @@ from gensegcli.config import digest
 from gensegcli.dialects import get_dialect
 from gensegcli.dialects.custom import with_prompt
 from gensegcli.errors import GensegError
-from gensegcli.evaluate.answers import RecordedAnswers, ask
+from gensegcli.evaluate.answers import RecordedAnswers, ask, recorded
 from gensegcli.evaluate.given import Given
 from gensegcli.evaluate.masks import segment
 from gensegcli.evaluate.results import (
+    AGAIN,
     ANSWERS,
     DATA,
     GIVEN,
     MASKS,
     RESULTS,
+    RUN,
     SCORES,
     DataFacts,
+    GivenFacts,
     Result,
-    read_json,
+    read_facts,
     read_lines,
     write_results,
 )
-from gensegcli.evaluate.scoring import missing_guess, score
+from gensegcli.evaluate.scoring import missing_guess, predicted, score
 from gensegcli.evaluate.stages import silent
 from gensegcli.exports.names import picture_stem
 from gensegcli.loading import load_as_set
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 
     from gensegcli.config import Resolved
     from gensegcli.evaluate.data import Choice, EvalSet
+    from gensegcli.evaluate.results import Pinned
     from gensegcli.evaluate.scoring import Scored
     from gensegcli.evaluate.stages import Stage
     from gensegcli.metrics.protocols import Protocol
@@ -158,7 +162,7 @@ class Evaluation:
         }
         return {
             name: len(
-                frozenset(self.choice.ids) - {row["id"] for row in read_lines(path)}
+                frozenset(self.choice.ids) - {row.get("id") for row in read_lines(path)}
                 if path.is_file()
                 else self.choice.ids
             )
@@ -252,9 +256,9 @@ class Evaluation:
         for folder in folders.values():
             folder.pin({"segmenter": segmenter.id, "segmenter_revision": segmenter.revision})
             folder.describe({"versions": versions("masks")})
-        pinned = read_json(run.folder / "run.json")["pinned"]
+        model_id = _model(run.folder)
         return Pipeline(
-            RecordedAnswers(run.records, id=pinned["model"], revision=pinned["model_revision"]),
+            RecordedAnswers(run.records, id=model_id.id, revision=model_id.revision),
             dialect if self.prompt is None else with_prompt(dialect, self.prompt),
             segmenter,
             entry,
@@ -265,8 +269,7 @@ class Evaluation:
 
     def _has_given(self) -> bool:
         """Whether an earlier attempt has read the predictions to their end."""
-        path = self.folder / "run.json"
-        return path.is_file() and _READ in read_json(path).get("pinned", {})
+        return (self.folder / RUN).is_file() and read_facts(self.folder).pinned.given is not None
 
     def _read_given(self, stage: Stage) -> tuple[Given, list[Prediction]]:
         given, found = self._given(), []
@@ -286,10 +289,9 @@ class Evaluation:
 
     def _result(self, run: RunFolder, masks: RunFolder, stage: Stage, mode: PromptMode | None) -> Result:
         name = GIVEN if mode is None else self.masks_name(mode)
-        told, mask_facts = (read_json(folder.folder / "run.json") for folder in (run, masks))
-        pinned = told.get("pinned", {})
-        given = pinned.get(_READ, {})
-        boxes_only = given.get("boxes_only", False) or not self.data.has_masks()
+        told, mask_facts = read_facts(run.folder), read_facts(masks.folder)
+        given = told.pinned.given or GivenFacts()
+        boxes_only = given.boxes_only or not self.data.has_masks()
         chosen = "" if self.choice.digest is None else f"-{self.choice.digest}"
         with saving(self.folder):
             scores = own_folder(self.folder, SCORES, name)
@@ -304,29 +306,28 @@ class Evaluation:
             stage=stage,
         )
         resamples = self.settings.settings.eval.resamples
-        used = mask_facts.get("pinned", {})
         return Result(
             protocol=self.protocol.to_json(),
             mode=mode,
-            model=None if mode is None else ModelId(id=pinned["model"], revision=pinned["model_revision"]),
-            segmenter=None if mode is None else self._segmenter_id(used),
+            model=None if mode is None else _model(run.folder),
+            segmenter=None if mode is None else self._segmenter_id(mask_facts.pinned),
             given=None if self.given is None else str(self.given),
             data=self._facts(),
             missing=scored.missing,
             summary=summarise(scored.scores(), self.protocol, named=self.groups, resamples=resamples),
             speed=self._speed(run, masks, scored),
             versions={
-                **({} if mode is None else {"answers": told["versions"], "masks": mask_facts.get("versions", {})}),
+                **({} if mode is None else {"answers": told.versions, "masks": mask_facts.versions}),
                 "scores": versions("scores"),
             },
-            notes=tuple(given.get("notes", ())),
+            notes=given.notes,
             predictions=f"{MASKS}/{name}/predictions.jsonl",
             scores=scored.path.relative_to(self.folder).as_posix(),
         )
 
-    def _segmenter_id(self, pinned: Mapping[str, Any]) -> ModelId:
+    def _segmenter_id(self, pinned: Pinned) -> ModelId:
         """As it was loaded, or (where every answer failed) as it would have been."""
-        return ModelId(id=pinned.get("segmenter", self.segmenter.id), revision=pinned.get("segmenter_revision"))
+        return ModelId(id=pinned.segmenter or self.segmenter.id, revision=pinned.segmenter_revision)
 
     def _facts(self) -> DataFacts:
         return DataFacts(
@@ -346,8 +347,8 @@ class Evaluation:
         chosen = self.choice.ids
         spent = {"scores": (len(chosen), scored.seconds)}
         if self.given is None:
-            asked = [run.records[name]["seconds"] for name in chosen if name in run.records]
-            timed = [masks.records[name]["timings"] for name in chosen if name in masks.records]
+            asked = [recorded(run.records, name).seconds for name in chosen if name in run.records]
+            timed = [predicted(masks.records, name).timings for name in chosen if name in masks.records]
             spent = {
                 "answers": (len(asked), sum(asked)),
                 "masks": (len(timed), sum(times.get("segmenter", 0.0) for times in timed)),
@@ -420,6 +421,18 @@ def _require_one_answer(n: int) -> None:
         raise GensegError(
             f"predict.n is {n}: an evaluation scores one answer for each sample", hint="--set predict.n=1"
         )
+
+
+def _model(folder: Path) -> ModelId:
+    """The policy that gave a folder's answers.
+
+    Raises:
+        GensegError: run.json does not say.
+    """
+    pinned = read_facts(folder).pinned
+    if pinned.model is None:
+        raise GensegError(f"{folder / RUN}: pinned.model is missing: it does not say what gave the answers", hint=AGAIN)
+    return ModelId(id=pinned.model, revision=pinned.model_revision)
 
 
 def versions(stage: str) -> dict[str, str]:

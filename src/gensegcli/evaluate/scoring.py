@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
+from pydantic import BaseModel, Field, ValidationError
 
 from gensegcli import __version__
 from gensegcli.atomic import replacing, saving
-from gensegcli.evaluate.results import read_lines
+from gensegcli.errors import GensegError
+from gensegcli.evaluate.results import of_file, read_lines, read_scores
 from gensegcli.evaluate.stages import silent
 from gensegcli.metrics.records import Guess, guess_of, score_from_json, score_to_json, truth_of
 from gensegcli.metrics.score import score_sample
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from gensegcli.evaluate.stages import Stage
     from gensegcli.metrics.protocols import Protocol
     from gensegcli.metrics.records import SampleScore
+    from gensegcli.records import Prediction
 
 
 class Scored(NamedTuple):
@@ -41,7 +44,7 @@ class Scored(NamedTuple):
 
     def scores(self) -> Iterator[SampleScore]:
         """One for each chosen sample, in their order."""
-        return map(score_from_json, read_lines(self.path))
+        return read_scores(self.path)
 
 
 def score(
@@ -73,13 +76,13 @@ def score(
     with saving(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with Records(path) as rows:
-        old = {row["id"] for row in rows if _outdated(row, predictions)}
+        old = {name for name in rows.done_ids() if _outdated(name, rows[name], predictions)}
         todo = (frozenset(choice.ids) - rows.done_ids()) | old
         with stage("scores", len(todo)) if todo else nullcontext(lambda _: None) as step:
             for sample in data.samples(todo, pictures=False):
                 started = perf_counter()
                 missing = sample.id not in predictions
-                guess = missing_guess(sample.id) if missing else guess_of(from_json(predictions[sample.id]))
+                guess = missing_guess(sample.id) if missing else guess_of(predicted(predictions, sample.id))
                 if boxes_only:
                     guess = replace(guess, masks=None)
                 levels = maps(sample.id) if maps is not None and data.foreground else None
@@ -87,14 +90,37 @@ def score(
                 made = {"missing": missing, "genseg": __version__, "seconds": perf_counter() - started}
                 rows.append({**score_to_json(scored), **made}, replace=sample.id in old)
                 step(None)
-        told = [(row["missing"], row["seconds"]) for row in rows]
+        told = [_Made.model_validate(rows[name]) for name in choice.ids]
         _in_order(rows, choice, path)
-    return Scored(path, sum(missing for missing, _ in told), sum(seconds for _, seconds in told))
+    return Scored(path, sum(made.missing for made in told), sum(made.seconds for made in told))
 
 
-def _outdated(row: Mapping[str, Any], predictions: Records) -> bool:
-    """Scored without a prediction that is there by now, or by another version."""
-    return (row["missing"] and row["id"] in predictions) or row["genseg"] != __version__
+class _Made(BaseModel):
+    """How a row was made; it stands beside the score."""
+
+    missing: bool
+    genseg: str
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _outdated(name: str, row: Mapping[str, Any], predictions: Records) -> bool:
+    """Scored without a prediction that is there by now, or by another version; or damaged since."""
+    try:
+        made = _Made.model_validate(row)
+        score_from_json(row)
+    except (ValidationError, GensegError):
+        return True
+    return (made.missing and name in predictions) or made.genseg != __version__ or row["id"] != name
+
+
+def predicted(predictions: Records, name: str) -> Prediction:
+    """The prediction for a sample.
+
+    Raises:
+        GensegError: the record is damaged; the message names file, sample and field.
+    """
+    with of_file(predictions.path):
+        return from_json(predictions[name])
 
 
 def missing_guess(name: str) -> Guess:
@@ -104,7 +130,7 @@ def missing_guess(name: str) -> Guess:
 
 def _in_order(rows: Records, choice: Choice, path: Path) -> None:
     """One line for each sample, in the order of the samples, also after an interruption."""
-    if [row["id"] for row in read_lines(path)] == list(choice.ids):
+    if [row.get("id") for row in read_lines(path)] == list(choice.ids):
         return
     with saving(path), replacing(path) as stream:
         for name in choice.ids:

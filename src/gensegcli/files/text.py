@@ -41,6 +41,18 @@ class Line(NamedTuple):
     """Why there is no value."""
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder.
+
+    Raises:
+        GensegError: it is no path that could exist: a name that is too long, for example.
+    """
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file.
 

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gensegcli.errors import GensegError
-from gensegcli.geometry.boxes import grid_to_pixel
-from gensegcli.records import PixelBox, RefusalKind, Rle, Size  # noqa: TC001 (pydantic reads the annotations)
+from gensegcli.geometry.boxes import ROUNDING, grid_to_pixel
+from gensegcli.records import PixelBox, RefusalKind, Rle, Size
 
 if TYPE_CHECKING:
     from gensegcli.records import Prediction, Sample
 
 T = TypeVar("T")
+
+FINITE = ConfigDict(allow_inf_nan=False)
+"""Numbers read from a file are numbers."""
+
+
+def _finite(box: PixelBox) -> PixelBox:
+    if not all(map(math.isfinite, box)):
+        raise ValueError("a corner of the box is no finite number")
+    return box
+
+
+FiniteBox = Annotated[PixelBox, AfterValidator(_finite)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1 + ROUNDING)]
+"""As read from a file; what is worked out may round to a hair above 1."""
 
 
 class SizeClass(StrEnum):
@@ -98,30 +114,32 @@ class ForegroundScore:
 class SampleScore:
     """Score of one sample under one protocol: a row of a scores file."""
 
+    __pydantic_config__ = FINITE
+
     id: str
     image: str
     ref: str | int | None
     no_target: bool
     abstained: bool
     refusal: RefusalKind | None
-    true_instances: int
-    predicted_instances: int
+    true_instances: Count
+    predicted_instances: Count
     size_class: SizeClass | None
     """None without a target, and without masks."""
-    intersection: int | None
+    intersection: Count | None
     """This and the next four: None where truth or guess has no masks."""
-    union: int | None
-    true_area: int | None
-    predicted_area: int | None
-    iou: float | None
-    box_iou: float | None
+    union: Count | None
+    true_area: Count | None
+    predicted_area: Count | None
+    iou: Share | None
+    box_iou: Share | None
     """Optimal matching, sum / max(K, M); None without a target, as the next."""
-    enclosing_box_iou: float | None
-    true_boxes: tuple[PixelBox, ...]
-    predicted_boxes: tuple[PixelBox, ...]
+    enclosing_box_iou: Share | None
+    true_boxes: tuple[FiniteBox, ...]
+    predicted_boxes: tuple[FiniteBox, ...]
     box_scores: tuple[float | None, ...]
     think: bool
-    tokens: int
+    tokens: Count
     foreground: ForegroundScore | None = None
 
     @property
@@ -136,10 +154,12 @@ class SampleScore:
 class Estimate:
     """A metric with its 95 % bootstrap interval over `n` samples."""
 
+    __pydantic_config__ = FINITE
+
     value: float
     low: float
     high: float
-    n: int
+    n: Count
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,10 +104,16 @@ def test_a_run_without_a_step_is_told(run: Path) -> None:
         read_training(run)
 
 
+def test_terms_that_are_no_object_are_told_by_their_line(run: Path) -> None:
+    (run / "metrics.jsonl").write_text(json.dumps(_row(1) | {"terms": [1]}) + "\n")
+    with pytest.raises(GensegError, match=r"metrics\.jsonl:1: terms: an object expected, a list found"):
+        read_training(run)
+
+
 @pytest.mark.parametrize("row", ["[]", '{"reward": 1}', '{"step": "a"}'])
 def test_a_damaged_row_is_told_by_its_line(run: Path, row: str) -> None:
     (run / "metrics.jsonl").write_text(json.dumps(_row(1)) + "\n" + row + "\n")
-    with pytest.raises(GensegError, match=r"metrics\.jsonl:2: a row with a step expected"):
+    with pytest.raises(GensegError, match=r"metrics\.jsonl:2: (a row with a step|a JSON object) expected"):
         read_training(run)
 
 

@@ -16,7 +16,8 @@ from gensegcli.evaluate.report import layout
 from gensegcli.evaluate.report.markup import Markup, element
 from gensegcli.evaluate.report.plots import Series, axis_over, curves
 from gensegcli.evaluate.report.tables import Row, Table
-from gensegcli.evaluate.results import read_json, read_lines
+from gensegcli.evaluate.results import read_lines
+from gensegcli.files.text import invalid, json_type, read_json_object
 from gensegcli.harmless import csv_row
 from gensegcli.train.runs import METRICS, ROLLOUTS
 
@@ -114,8 +115,7 @@ class TrainingRun:
         try:
             return [Rollout.model_validate(row) for row in read_lines(path) if _step(row) in wanted]
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise GensegError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise invalid(error, str(path)) from None
 
 
 def is_training(folder: Path) -> bool:
@@ -134,9 +134,12 @@ def read_training(folder: Path) -> TrainingRun:
     for number, row in enumerate(steps, start=1):
         if _step(row) is None:
             raise GensegError(f"{path}:{number}: a row with a step expected", code=ExitCode.NOT_FOUND)
+        if not isinstance(row.get(TERMS), dict | None):
+            found = json_type(row[TERMS])
+            raise GensegError(f"{path}:{number}: {TERMS}: an object expected, {found} found", code=ExitCode.NOT_FOUND)
     if not steps:
         raise GensegError(f"{folder}: no step of the training has been done yet", code=ExitCode.NOT_FOUND)
-    return TrainingRun(folder, read_json(folder / "run.json"), steps)
+    return TrainingRun(folder, read_json_object(folder / "run.json"), steps)
 
 
 def summary(run: TrainingRun) -> Table:
