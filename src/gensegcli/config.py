@@ -121,6 +121,21 @@ class EvalSettings(_Section):
     """How predictions are scored. Free: answers and masks are the same under every protocol, and scores name theirs."""
 
     protocol: str = _setting("genseg", "conventions of the scores: genseg, gres, lisa, seg-zero, res", free=True)
+    box_score: Literal["constant", "segmenter"] | None = _setting(
+        None,
+        "by which AP ranks boxes: constant, or segmenter (its estimate, or the score in given predictions); null: the protocol's",
+        free=True,
+    )
+    tiny_area: int | None = _setting(
+        None,
+        "a mask of fewer pixels is an abstention in a second reading; null: the protocol's",
+        free=True,
+        ge=0,
+        lt=_BOUND,
+    )
+    inclusive_boxes: bool | None = _setting(
+        None, "both corners belong to a box, as in Seg-Zero's rewards; null: the protocol's", free=True
+    )
     resamples: int = _setting(1000, "of the bootstrap behind the intervals", free=True, ge=0, lt=_BOUND)
 
 

@@ -179,3 +179,46 @@ def test_a_set_of_boxes_alone_has_box_metrics_alone(genseg: Callable[..., Any], 
     assert {name: metrics[name]["value"] for name in ("box mIoU", "AP", "N-acc")} == pytest.approx(
         {"box mIoU": 1.0, "AP": 1.0, "N-acc": 1.0}
     )
+
+
+@pytest.mark.usefixtures("scenes")
+def test_the_scores_of_given_predictions_rank_boxes_for_ap_by_choice_or_a_note_says_that_they_do_not(
+    genseg: Callable[..., Any], place: Path
+) -> None:
+    """A right box of score 0.9 and wrong ones of 0.1 for every sample: ranked by score, AP is 1; ranked alike, it is less."""
+    from gensegcli.evaluate.data import open_set
+    from gensegcli.metrics.records import truth_of
+
+    lines = []
+    for sample in open_set(place / "scenes").samples():
+        true = [list(box) for box in truth_of(sample).boxes]
+        wrong = [[0, 0, 3, 3]] if true else []
+        scores = [0.1] * len(wrong) + [0.9] * len(true)
+        lines.append(json.dumps({"id": sample.id, "boxes": wrong + true, "scores": scores, "no_target": not true}))
+    (place / "boxes.jsonl").write_text("\n".join(lines) + "\n")
+    arguments = (
+        "eval",
+        "scenes",
+        "--predictions",
+        "boxes.jsonl",
+        "--json",
+        "-q",
+        "-o",
+        "out",
+        "--set",
+        "eval.resamples=0",
+    )
+
+    (alike,) = json.loads(genseg(*arguments).stdout)
+    assert alike["protocol"]["box_score"] == "constant"
+    assert any("--set eval.box_score=segmenter" in note for note in alike["notes"])
+    (ranked,) = json.loads(genseg(*arguments, "--set", "eval.box_score=segmenter").stdout)
+    assert ranked["protocol"]["box_score"] == "segmenter"
+    assert not any("box_score" in note for note in ranked["notes"])
+    assert ranked["summary"]["metrics"]["AP"]["value"] == pytest.approx(1.0)
+    assert alike["summary"]["metrics"]["AP"]["value"] < 0.9
+    (other,) = json.loads(genseg(*arguments, "--set", "eval.tiny_area=50", "--set", "eval.inclusive_boxes=true").stdout)
+    assert other["protocol"] | {"tiny_area": 0, "inclusive_boxes": False} == alike["protocol"]
+    assert len(json.loads((place / "out" / "results.json").read_text())) == 3, "each has its own rows"
+    report = genseg("report", "out").stdout
+    assert 'differs from protocol genseg as named: box_score was "constant", is "segmenter"' in report

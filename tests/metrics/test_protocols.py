@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 import gensegcli.metrics
+from gensegcli.config import EvalSettings
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.metrics.overlap import IgnoreRule
-from gensegcli.metrics.protocols import DEFAULT, PROTOCOLS, NoTarget, Protocol, Sentences, get_protocol
+from gensegcli.metrics.protocols import (
+    DEFAULT,
+    PROTOCOLS,
+    BoxScore,
+    NoTarget,
+    Protocol,
+    Sentences,
+    chosen_protocol,
+    get_protocol,
+    protocol_from_json,
+)
 
 
 def conventions(protocol: Protocol) -> tuple[object, ...]:
@@ -97,3 +109,17 @@ def test_no_code_branches_by_a_protocols_name() -> None:
             continue
         constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not constants & set(PROTOCOLS), path.name
+
+
+def test_settings_change_single_conventions_of_a_protocol() -> None:
+    assert chosen_protocol(EvalSettings()) == PROTOCOLS["genseg"]
+    assert chosen_protocol(EvalSettings()).changes == {}
+    found = chosen_protocol(EvalSettings(protocol="gres", box_score="segmenter", tiny_area=50, inclusive_boxes=True))
+    assert found == replace(PROTOCOLS["gres"], box_score=BoxScore.SEGMENTER, tiny_area=50, inclusive_boxes=True)
+    assert found.changes == {"box_score": "segmenter", "tiny_area": 50, "inclusive_boxes": True}
+    assert protocol_from_json(found.to_json()) == found
+
+
+def test_a_protocol_that_was_written_by_another_version_is_told() -> None:
+    with pytest.raises(GensegError, match=r"protocol: no_target: .*'sometimes' found"):
+        protocol_from_json(PROTOCOLS["gres"].to_json() | {"no_target": "sometimes"})

@@ -229,7 +229,7 @@ def test_ap_ranks_by_the_segmenters_score_if_asked_to() -> None:
             score_sample(right.truth("b"), right.guess("b", scores=(0.9,)), protocol),
         ]
         assert summarise(rows, protocol, resamples=0).metrics["AP50"].value == pytest.approx(expected)
-    with pytest.raises(GensegError, match="sample 000: a box has no score of the segmenter"):
+    with pytest.raises(GensegError, match="sample 000: a box has no score by which AP could rank it"):
         summarise(scored([RIGHT]), replace(PROTOCOLS["genseg"], box_score=BoxScore.SEGMENTER))
 
 

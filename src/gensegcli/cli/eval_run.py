@@ -24,7 +24,7 @@ from gensegcli.evaluate.report.sections import sections
 from gensegcli.evaluate.report.tables import per_second
 from gensegcli.evaluate.results import read_run, to_json
 from gensegcli.evaluate.run import Evaluation
-from gensegcli.metrics.protocols import get_protocol
+from gensegcli.metrics.protocols import chosen_protocol
 from gensegcli.metrics.summary import GROUPS
 from gensegcli.models import resolve_policy
 from gensegcli.prep.run import prepare
@@ -64,7 +64,7 @@ def run(request: Request, *, restart: bool, dry_run: bool, json: bool, quiet: bo
     if quiet:
         console.hush()
     # Mistakes in the options show before a set is prepared or a model loaded.
-    protocol, modes = get_protocol(request.settings.settings.eval.protocol), _modes(request)
+    protocol, modes = chosen_protocol(request.settings.settings.eval), _modes(request)
     groups = _groups(request)
     data = _find(request, say, quiet=quiet, dry_run=dry_run)
     choice = choose(data, limit=request.limit, subset=request.subset)
@@ -185,7 +185,7 @@ def _dumped(value: Any) -> str:
 def _show_plan(evaluation: Evaluation, *, json: bool) -> None:
     data, chosen = evaluation.data, evaluation.choice.ids
     plan: dict[str, Any] = {"data": data.name, "from": str(data.path), "samples": len(chosen)}
-    plan |= {"protocol": evaluation.protocol.name, "out": str(evaluation.folder)}
+    plan |= {"protocol": evaluation.protocol.name, **evaluation.protocol.changes, "out": str(evaluation.folder)}
     if evaluation.given is not None:
         plan["predictions"] = str(evaluation.given)
     else:

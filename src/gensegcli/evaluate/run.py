@@ -41,7 +41,7 @@ from gensegcli.evaluate.scoring import missing_guess, predicted, score
 from gensegcli.evaluate.stages import silent
 from gensegcli.exports.names import picture_stem
 from gensegcli.loading import load_as_set
-from gensegcli.metrics.protocols import Sentences, get_protocol
+from gensegcli.metrics.protocols import BoxScore, Sentences, get_protocol
 from gensegcli.metrics.records import guess_of, truth_of
 from gensegcli.metrics.score import score_sample
 from gensegcli.metrics.summary import summarise
@@ -292,7 +292,9 @@ class Evaluation:
         told, mask_facts = read_facts(run.folder), read_facts(masks.folder)
         given = told.pinned.given or GivenFacts()
         boxes_only = given.boxes_only or not self.data.has_masks()
-        chosen = "" if self.choice.digest is None else f"-{self.choice.digest}"
+        changes = self.protocol.changes
+        chosen = f"-{digest(changes)[:4]}" if changes else ""
+        chosen += "" if self.choice.digest is None else f"-{self.choice.digest}"
         with saving(self.folder):
             scores = own_folder(self.folder, SCORES, name)
         scored = score(
@@ -320,7 +322,7 @@ class Evaluation:
                 **({} if mode is None else {"answers": told.versions, "masks": mask_facts.versions}),
                 "scores": versions("scores"),
             },
-            notes=given.notes,
+            notes=(*given.notes, *(_unused_scores(scored, self.protocol) if mode is None else ())),
             predictions=f"{MASKS}/{name}/predictions.jsonl",
             scores=scored.path.relative_to(self.folder).as_posix(),
         )
@@ -433,6 +435,16 @@ def _model(folder: Path) -> ModelId:
     if pinned.model is None:
         raise GensegError(f"{folder / RUN}: pinned.model is missing: it does not say what gave the answers", hint=AGAIN)
     return ModelId(id=pinned.model, revision=pinned.model_revision)
+
+
+def _unused_scores(scored: Scored, protocol: Protocol) -> list[str]:
+    """That given predictions rank their boxes, and AP does not look at it."""
+    if protocol.box_score is not BoxScore.CONSTANT:
+        return []
+    found = {score for row in scored.scores() for score in row.box_scores}
+    if len(found) < 2:
+        return []
+    return ["AP ranks all boxes alike; --set eval.box_score=segmenter ranks them by the scores in the file"]
 
 
 def versions(stage: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ One table, and nothing elsewhere asks for a protocol's name. docs/metrics.md sho
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from gensegcli.metrics.overlap import IgnoreRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gensegcli.config import EvalSettings
 
 
 class Sentences(StrEnum):
@@ -38,7 +40,7 @@ class BoxScore(StrEnum):
     """The confidence by which AP ranks boxes."""
 
     CONSTANT = "constant"  # a language model gives none: all alike
-    SEGMENTER = "segmenter"  # the segmenter's estimate of the mask's IoU
+    SEGMENTER = "segmenter"  # the segmenter's estimate of the mask's IoU, or the score that given predictions have
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class Protocol:
     inclusive_boxes: bool = False
     """Both corners belong to a box, as in Seg-Zero's rewards; ours are half-open."""
     box_score: BoxScore = BoxScore.CONSTANT
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The conventions in which it differs from the protocol of its name."""
+        named = PROTOCOLS[self.name].to_json() if self.name in PROTOCOLS else {}
+        return {key: value for key, value in self.to_json().items() if value != named.get(key)}
 
     def to_json(self) -> dict[str, Any]:
         """Every convention as plain JSON."""
@@ -118,6 +126,22 @@ _ALL = (
 
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in _ALL}
 DEFAULT = "genseg"
+
+
+def chosen_protocol(settings: EvalSettings) -> Protocol:
+    """The protocol that the settings mean: one with a name, and what they change in it.
+
+    Raises:
+        GensegError: as `get_protocol`.
+    """
+    changes = {
+        "box_score": settings.box_score and BoxScore(settings.box_score),
+        "tiny_area": settings.tiny_area,
+        "inclusive_boxes": settings.inclusive_boxes,
+    }
+    return replace(
+        get_protocol(settings.protocol), **{key: value for key, value in changes.items() if value is not None}
+    )
 
 
 def protocol_from_json(value: Mapping[str, Any]) -> Protocol:

@@ -160,8 +160,8 @@ class _Columns:
         for name, (true, predicted, scores) in zip(self.texts["id"], self.boxes, strict=True):
             if rank is BoxScore.SEGMENTER and None in scores:
                 raise GensegError(
-                    f"sample {name}: a box has no score of the segmenter by which AP could rank it",
-                    hint="rank by a constant score instead: not every segmenter estimates the IoU of its masks",
+                    f"sample {name}: a box has no score by which AP could rank it",
+                    hint="--set eval.box_score=constant; not every segmenter estimates the IoU of its masks",
                 )
             yield ImageBoxes(true, predicted, scores if rank is BoxScore.SEGMENTER else [1.0] * len(predicted))
 
