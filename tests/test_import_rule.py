@@ -26,7 +26,7 @@ PACKAGE = ROOT / "src" / "gensegcli"
 # From the bottom up. A module may import from its own layer and from those before it. A new top-level module or folder
 # must be given its place here.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"config", "errors", "files", "harmless", "presets", "records"}),
+    frozenset({"config", "errors", "files", "harmless", "lean", "presets", "records"}),
     frozenset({"geometry"}),
     frozenset(
         {

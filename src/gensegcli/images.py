@@ -7,7 +7,8 @@ What happens on the way, so that box and mask coordinates always refer to the pi
 - 16-bit channels are scaled to 8 bits (65535 becomes 255), never clipped.
 - CMYK becomes RGB without colour management; Adobe's inverted form is understood.
 - Of an animation or a multi-page file the first frame is taken.
-- Size is checked from the header, before anything is decoded.
+- Size and the memory that reading takes are checked from the header, before anything is decoded: at most ten bytes for
+  each pixel of the largest picture allowed, 1 GB. Metadata is left out before a decoder sees it.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from gensegcli.download import download, is_url, public_form, record_form
 from gensegcli.errors import ExitCode, GensegError
+from gensegcli.lean import BloatedError, exif_of, lean, orientation_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
@@ -38,7 +40,25 @@ ImageSource = str | Path | bytes | Image.Image | np.ndarray
 """A path or http(s) address, an encoded picture, or a decoded one (arrays: RGB order)."""
 
 MAX_PIXELS = 100_000_000
-"""Largest picture read unless told otherwise: 100 megapixels, 300 MB of RGB."""
+"""Largest picture read unless told otherwise: 100 megapixels, 400 MB as Pillow keeps RGB."""
+
+MAX_BYTES_PER_PIXEL = 10
+"""Of memory while a picture is read, for the largest allowed; in formats that take more, the largest is smaller."""
+
+_BAND = 1 << 20
+"""Pixels that are converted at a time."""
+
+_DECODED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
+"""Bytes of a decoded pixel by mode; 4 in every other one."""
+
+_AT_THE_PEAK = {"WEBP": 17, "AVIF": 15, "HEIF": 15, "JPEG2000": 25}
+"""Bytes a pixel where a decoder needs more than the picture decoded and the result beside it; measured."""
+
+_IN_MEMORY = frozenset({"AVIF", "GIF", "HEIF", "JPEG", "MPO", "PNG", "WEBP"})
+"""Formats whose files are read as a whole."""
+
+_BESIDES = 64 << 20
+"""Bytes that do not grow with the picture."""
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".mpo"}
@@ -116,7 +136,7 @@ def open_as(path: Path, use: Callable[[Image.Image, str], T], *, max_pixels: int
         except _DAMAGED as error:
             raise _damaged(name, error) from None
 
-    return _from_file(path, max_pixels, careful)
+    return _from_file(path, max_pixels, careful, frames=True)
 
 
 def heif_ready() -> bool:
@@ -190,12 +210,12 @@ def check_source(source: object) -> None:
 # ---------------------------------------------------------------- bytes
 
 
-def _from_file(path: Path, max_pixels: int, use: Callable[[Image.Image, str], T]) -> T:
+def _from_file(path: Path, max_pixels: int, use: Callable[[Image.Image, str], T], *, frames: bool = False) -> T:
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             raise GensegError(f"{path}: not a regular file")  # opening a pipe would wait for ever
         with path.open("rb") as stream:
-            return _from_stream(stream, str(path), max_pixels, use)
+            return _from_stream(stream, str(path), max_pixels, use, frames=frames)
     except FileNotFoundError:
         raise GensegError(f"{path}: no such file", code=ExitCode.NOT_FOUND) from None
     except IsADirectoryError:
@@ -205,10 +225,13 @@ def _from_file(path: Path, max_pixels: int, use: Callable[[Image.Image, str], T]
         raise GensegError(f"{path}: cannot be read ({reason})", code=ExitCode.NOT_FOUND) from None
 
 
-def _from_stream(stream: BinaryIO, name: str, max_pixels: int, use: Callable[[Image.Image, str], T]) -> T:
+def _from_stream(
+    stream: BinaryIO, name: str, max_pixels: int, use: Callable[[Image.Image, str], T], *, frames: bool = False
+) -> T:
     start = stream.read(12)
     if not start:
         raise GensegError(f"{name}: empty, not a picture", hint="get the file again from where it came")
+    size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     heif = start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS
     if heif and not heif_ready():
@@ -218,7 +241,7 @@ def _from_stream(stream: BinaryIO, name: str, max_pixels: int, use: Callable[[Im
             code=ExitCode.ENVIRONMENT,
         )
     try:
-        image = _open_header(stream, heif=heif)
+        image = _open_header(stream, heif=heif, frames=frames)
     except UnidentifiedImageError:
         if heif:
             raise _damaged(name, ValueError("HEIC that cannot be opened")) from None
@@ -228,14 +251,17 @@ def _from_stream(stream: BinaryIO, name: str, max_pixels: int, use: Callable[[Im
             f"{name}: not a picture that can be read (it begins with {start[:8]!r})",
             hint=f"known formats: {', '.join(_FORMATS)}",
         ) from None
+    except BloatedError as error:
+        raise GensegError(f"{name}: not read ({error})", hint="save it again with another program") from None
     except _DAMAGED as error:
         raise _damaged(name, error) from None
     with image:
         _check_size(image.size, name, max_pixels)
+        _check_memory(image, name, max_pixels, size)
         return use(image, name)
 
 
-def _open_header(stream: BinaryIO, *, heif: bool = False) -> Image.Image:
+def _open_header(stream: BinaryIO, *, heif: bool = False, frames: bool = False) -> Image.Image:
     """Open without decoding. Pillow's own size check is a process-wide setting of other numbers; ours replaces it."""
     Image.init()
     if heif:
@@ -245,9 +271,12 @@ def _open_header(stream: BinaryIO, *, heif: bool = False) -> Image.Image:
     with _header_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(stream, formats=formats)
+            image = Image.open(lean(stream, frames=frames), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+    if image.format == "WEBP" and "exif" in image.info:
+        image.info["exif"] = exif_of(orientation_in(image.info["exif"]))
+    return image
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
@@ -259,6 +288,26 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
             f"{name}: {width}×{height} is {width * height / 1e6:.0f} megapixels, more than the limit of "
             f"{max_pixels / 1e6:g}",
             hint="make it smaller first",
+        )
+
+
+def _check_memory(image: Image.Image, name: str, max_pixels: int, file: int) -> None:
+    """Refuse a picture of which reading would take too much memory.
+
+    Args:
+        image: its header.
+        name: how errors call it.
+        max_pixels: the largest picture allowed.
+        file: bytes of the file.
+    """
+    each = _AT_THE_PEAK.get(str(image.format), _DECODED.get(image.mode, 4) + 4)
+    needed = image.width * image.height * each + (file if image.format in _IN_MEMORY else 0)
+    limit = MAX_BYTES_PER_PIXEL * max_pixels + _BESIDES
+    if needed > limit:
+        raise GensegError(
+            f"{name}: {image.width}×{image.height} as {image.format} takes {needed / 1e9:.1f} GB to read, more than the "
+            f"limit of {limit / 1e9:.1f}",
+            hint="make it smaller first, or save it as JPEG or PNG",
         )
 
 
@@ -274,13 +323,45 @@ def _damaged(name: str, error: BaseException) -> GensegError:
 def _decode(image: Image.Image, name: str) -> Image.Image:
     try:
         image.load()
-        plain = _to_rgb(_upright(image), name)
+        return _upright_rgb(image, name)
     except _DAMAGED as error:
         raise _damaged(name, error) from None
-    if plain is image:
-        plain = image.copy()
-    plain.info = {}
-    return plain
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """The picture as RGB, upright: a band of rows at a time, so that no second whole picture is needed."""
+    turn = _TURNS.get(_orientation(image))
+    width, height = image.size
+    result = Image.new("RGB", (height, width) if turn in _ON_ITS_SIDE else (width, height))
+    _check_values(image, name)
+    for box in _bands(width, height):
+        band = _to_rgb(image.crop(box))
+        if turn is None:
+            result.paste(band, box)
+        else:
+            result.paste(band.transpose(turn), _turned(box, turn, height))
+    return result
+
+
+def _bands(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    rows = max(_BAND // width, 1)
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
+
+
+def _turned(box: tuple[int, int, int, int], turn: Image.Transpose, height: int) -> tuple[int, int]:
+    """Left and top of a band in the picture that is turned."""
+    _, top, _, bottom = box
+    below = height - bottom
+    return {
+        Image.Transpose.FLIP_LEFT_RIGHT: (0, top),
+        Image.Transpose.ROTATE_180: (0, below),
+        Image.Transpose.FLIP_TOP_BOTTOM: (0, below),
+        Image.Transpose.TRANSPOSE: (top, 0),
+        Image.Transpose.ROTATE_270: (below, 0),
+        Image.Transpose.TRANSVERSE: (below, 0),
+        Image.Transpose.ROTATE_90: (top, 0),
+    }[turn]
 
 
 _TURNS = {
@@ -292,6 +373,16 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+_ON_ITS_SIDE = frozenset(
+    {
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+    }
+)
 
 
 def orientation(data: bytes) -> int:
@@ -311,45 +402,32 @@ def _orientation(image: Image.Image) -> int:
     return found if found in _TURNS else 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    # Not `ImageOps.exif_transpose`: it also writes the metadata anew, which fails on damaged EXIF of sound pictures.
-    turn = _TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP:
-        return _DEEP[image.mode](np.asarray(image), name)
+        return _DEEP[image.mode](np.asarray(image))
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA"))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
-def _from_16_bit(pixels: np.ndarray, _name: str) -> Image.Image:
+def _from_16_bit(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(_eight_bit(pixels.astype(np.uint16))).convert("RGB")
 
 
-def _from_int32(pixels: np.ndarray, name: str) -> Image.Image:
-    # Some 16-bit greys arrive in this mode. Beyond that nobody knows which value is white.
-    if pixels.min() < 0 or pixels.max() > 0xFFFF:
-        raise _no_white(name, f"32-bit values from {pixels.min()} to {pixels.max()}", "0 to 65535")
-    return _from_16_bit(pixels, name)
+def _from_float(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.rint(pixels * 255.0).astype(np.uint8)).convert("RGB")
 
 
-def _from_float(pixels: np.ndarray, name: str) -> Image.Image:
-    return Image.fromarray(_unit_to_eight_bit(pixels, name)).convert("RGB")
-
-
-_DEEP: dict[str, Callable[[np.ndarray, str], Image.Image]] = {
+_DEEP: dict[str, Callable[[np.ndarray], Image.Image]] = {
     "I;16": _from_16_bit,
     "I;16B": _from_16_bit,
     "I;16L": _from_16_bit,
     "I;16N": _from_16_bit,
-    "I": _from_int32,
+    "I": _from_16_bit,
     "F": _from_float,
 }
 
@@ -359,11 +437,19 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _unit_to_eight_bit(pixels: np.ndarray, name: str) -> np.ndarray:
-    low, high = pixels.min(), pixels.max()  # NaN if any value is
-    if not (low >= 0.0 and high <= 1.0):
+def _check_values(image: Image.Image, name: str) -> None:
+    """Refuse values of 32 bits of which nobody knows which is white. Some 16-bit greys arrive as such."""
+    if image.mode in ("I", "F"):
+        bands = (np.asarray(image.crop(box)) for box in _bands(*image.size))
+        _check_range(np.array([[band.min(), band.max()] for band in bands]), name)
+
+
+def _check_range(values: np.ndarray, name: str) -> None:
+    low, high = values.min(), values.max()  # NaN if any value is
+    if values.dtype.kind == "f" and not (low >= 0.0 and high <= 1.0):
         raise _no_white(name, f"floating-point values from {low:g} to {high:g}", "0 to 1")
-    return np.rint(pixels * 255.0).astype(np.uint8)
+    if low < 0 or high > 0xFFFF:
+        raise _no_white(name, f"32-bit values from {low} to {high}", "0 to 65535")
 
 
 def _no_white(name: str, found: str, expected: str) -> GensegError:
@@ -383,7 +469,8 @@ def _from_array(pixels: np.ndarray, max_pixels: int) -> Image.Image:
     elif pixels.dtype == np.uint16:
         pixels = _eight_bit(pixels)
     elif np.issubdtype(pixels.dtype, np.floating):
-        pixels = _unit_to_eight_bit(pixels, name)
+        _check_range(pixels, name)
+        pixels = np.rint(pixels * 255.0).astype(np.uint8)
     elif pixels.dtype != np.uint8:
         raise GensegError(f"{name}: dtype {pixels.dtype}, expected uint8, uint16, bool, or float in [0, 1]")
     image = Image.fromarray(np.ascontiguousarray(pixels))

@@ -19,6 +19,7 @@ from gensegcli.geometry.masks import Patch, resize_patch
 from gensegcli.geometry.rle import encode_patch, merge
 from gensegcli.geometry.turns import TURNS, UPRIGHT, Turn
 from gensegcli.images import MAX_PIXELS, orientation, read_image
+from gensegcli.lean import lean
 from gensegcli.prep.frames import Frames, Unusable
 from gensegcli.prep.select import Skip, Work
 from gensegcli.records import GridBox, GridPoint, PixelBox, PixelPoint, Rle, Sample, Size, Target
@@ -261,7 +262,7 @@ def _decode(data: bytes, ref: RawRef) -> tuple[np.ndarray, bool, Turn]:
     try:
         # Pillow warns of large pictures; what is too large is decided here, before a PNG is decoded for its EXIF data.
         quiet = warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning)
-        with quiet, Image.open(io.BytesIO(data), formats=_PLAIN) as header:
+        with quiet, Image.open(lean(io.BytesIO(data)), formats=_PLAIN) as header:
             simple = (
                 header.format in _PLAIN
                 and header.width * header.height <= MAX_PIXELS
