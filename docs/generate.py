@@ -47,7 +47,7 @@ def cli_page() -> str:
         check=True,
         capture_output=True,
         encoding="utf-8",
-    ).stdout
+    ).stdout.replace("* `--help`:", "* `-h, --help`:")  # Typer lists its own name for it only
     lines = [
         "<!-- Written by `make docs`; edit the commands instead. -->",
         "",

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.images import image_name, orientation, read_image
+from gensegcli.images import heif_ready, image_name, orientation, read_image, readable_suffixes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -390,3 +390,57 @@ def test_the_orientation_is_read_from_the_header(form: str, value: int) -> None:
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_no_orientation_where_there_is_no_picture(data: bytes) -> None:
     assert orientation(data) == 1
+
+
+# ---------------------------------------------------------------- HEIC and what is no picture
+
+HEIC = b"\0\0\0\x1cftypheic\0\0\0\0mif1heic" + bytes(100)
+
+
+@pytest.mark.skipif(heif_ready(), reason="pillow-heif is installed")
+def test_heic_without_its_decoder_is_named_with_the_cure(tmp_path: Path) -> None:
+    path = tmp_path / "IMG_0003.HEIC"
+    path.write_bytes(HEIC)
+    with pytest.raises(GensegError, match=r"IMG_0003\.HEIC: a HEIC picture, which needs pillow-heif") as caught:
+        read_image(path)
+    assert "pip install pillow-heif" in caught.value.hint
+    assert ".heic" not in readable_suffixes()
+
+
+def test_a_brand_that_is_no_heic_is_not_called_one() -> None:
+    with pytest.raises(GensegError, match="not a picture that can be read"):
+        read_image(HEIC.replace(b"heic", b"isom"))
+
+
+@pytest.mark.skipif(not heif_ready(), reason="pillow-heif is not installed")
+def test_heic_is_read_upright_and_by_the_same_guards(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pixels = np.zeros((40, 60, 3), dtype=np.uint8)
+    pixels[:, 30:] = 255
+    picture = Image.fromarray(pixels)
+    exif = picture.getexif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise: the right half comes below
+    path = tmp_path / "a.heic"
+    pillow_heif.register_heif_opener()  # which writes the turn as HEIF has it; EXIF's own counts for nothing there
+    picture.save(path, "HEIF", exif=exif.tobytes())
+    found = read_image(path)
+    assert (found.mode, found.size) == ("RGB", (40, 60))
+    assert np.asarray(found)[:25].max() < 60
+    assert np.asarray(found)[35:].min() > 200
+    with pytest.raises(GensegError, match="more than the limit"):
+        read_image(path, max_pixels=100)
+    with pytest.raises(GensegError, match="the picture is damaged"):
+        read_image(path.read_bytes()[:60])
+    assert ".heic" in readable_suffixes()
+
+
+def test_a_pdf_is_called_one() -> None:
+    with pytest.raises(GensegError, match="a PDF, not a picture"):
+        read_image(b"%PDF-1.7 and so on")
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a.jpg"], object()])
+def test_what_is_no_source_of_a_picture_is_told(source: object) -> None:
+    for function in (read_image, image_name):
+        with pytest.raises(GensegError, match=f"the picture is {type(source).__name__}, expected a path"):
+            function(source)  # ty: ignore[invalid-argument-type]

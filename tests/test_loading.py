@@ -64,7 +64,7 @@ def test_phases_are_told(scripted: dict[str, Any]) -> None:
     gensegcli.load(on_phase=told.append, **scripted).close()
     assert [line.split(" (")[0] for line in told] == [
         "looking for segmenter boxfill",
-        "loading policy Qwen/Qwen3-VL-4B-Instruct",
+        "reading answers",
         "loading segmenter boxfill",
     ]
 

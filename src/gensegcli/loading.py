@@ -135,7 +135,8 @@ def load(
         policy_source = policy_source.fetch()
     segmenter_source = segmenter_source.fetch()
 
-    tell(f"loading policy {policy_source.id} ({why})")
+    doing = {"scripted": "reading answers", "openai": f"connecting to the server of {policy_source.id}"}
+    tell(f"{doing.get(name, f'loading policy {policy_source.id}')} ({why})")
     policy, _ = load_policy(policy_source, backend=name, options=options)
     try:
         tell(f"loading segmenter {segmenter_source.id}")

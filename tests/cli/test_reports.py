@@ -45,7 +45,7 @@ def test_models_lists_every_alias_with_what_is_cached(
     table = genseg("models")
     assert table.stderr == ""
     line = next(line for line in table.stdout.splitlines() if line.startswith("qwen3-vl-8b"))
-    assert line.split() == ["qwen3-vl-8b", "policy", "Qwen/Qwen3-VL-8B-Instruct", "8.8B", "genseg", "grid", "yes"]
+    assert line.split() == ["qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", "8.8B", "genseg", "grid", "yes"]
 
 
 def test_doctor_reports_what_is_there(genseg: Callable[..., Any], place: Path) -> None:

@@ -457,7 +457,10 @@ def test_another_frame_is_refused(server: Server, field: str, value: int | None,
 
 def test_an_unknown_name_is_taken_with_a_note(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     policy(server)
-    assert "serves one model, m, a name not known here: it is asked and read as qwen3-vl-4b" in caplog.text
+    assert (
+        "serves m, a name not known here: its questions and coordinates are taken to be those of qwen3-vl-4b"
+        in caplog.text
+    )
     caplog.clear()
     policy(server, served_model="m")
     server.models = {"Qwen/Qwen3-VL-4B-Instruct": "vllm"}

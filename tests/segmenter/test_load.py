@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gensegcli.errors import ExitCode, GensegError
+from gensegcli.errors import ExitCode, GensegError, install_hint
 from gensegcli.models import resolve_segmenter
-from gensegcli.segmenter import BACKENDS, load_segmenter
+from gensegcli.segmenter import BACKENDS, load_segmenter, require_backend
 from gensegcli.segmenter.boxfill import BoxFill
 from tests.segmenter.tiny import assert_alike, picture, random_prompts
 
@@ -130,3 +130,21 @@ def test_published_layout_of_a_video_checkpoint(copied: Path, sam2_folder: Path)
     video = load_segmenter(resolve_segmenter(str(copied)), device="cpu").segment([image], [asked])
     for mine, other in zip(ours[0], video[0], strict=True):
         assert_alike(mine.mask, other.mask)
+
+
+def test_without_torch_the_hint_says_what_runs_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base install asks a served model; its segmenter is boxfill."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in {"torch", "transformers"} else name)
+    with pytest.raises(GensegError, match="segmenter backend sam2: not installed: torch, transformers") as caught:
+        require_backend("sam2")
+    assert "--segmenter boxfill" in caught.value.hint
+    assert "torch" in caught.value.hint
+    require_backend("boxfill")
+
+
+def test_a_hint_names_packages_and_no_name_on_an_index() -> None:
+    hint = install_hint("local")
+    assert hint.startswith("pip install ")
+    assert "torch" in hint or "[local]" in hint
+    assert "genseg" not in hint
+    assert install_hint("nothing-of-this-name") == "pip install '.[nothing-of-this-name]' in the project's folder"

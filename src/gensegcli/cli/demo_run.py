@@ -11,7 +11,7 @@ import gensegcli
 from gensegcli.atomic import replacing, saving
 from gensegcli.cli import console
 from gensegcli.cli.outcomes import formatter, verdict
-from gensegcli.cli.tables import table
+from gensegcli.cli.tables import table, terminal_width
 from gensegcli.demo import RIGHT, demo_task, measured, overlap
 from gensegcli.errors import GensegError
 from gensegcli.exports import Exporter
@@ -58,6 +58,6 @@ def run(out: Path, *, seed: int, json: bool, quiet: bool) -> None:
             rows.append((prediction.query, verdict(prediction), truth, f"{iou:.2f}"))
         done = perf_counter()
         if not json:
-            data.write(table(("query", "answer", "truth", "IoU"), rows))
+            data.write(table(("query", "answer", "truth", "IoU"), rows, width=terminal_width(data)))
     tell(f"{right} of {len(rows)} answers are right (IoU of at least {RIGHT}); {measured()}")
     tell(f"loaded in {loaded - started:.1f} s, answered in {done - loaded:.1f} s; overlays in {out / 'overlay'}")

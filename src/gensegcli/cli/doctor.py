@@ -20,7 +20,7 @@ def doctor(json: opt.JsonOpt = False) -> None:
     """
     import orjson
 
-    from gensegcli.cli.tables import table
+    from gensegcli.cli.tables import table, terminal_width
     from gensegcli.doctor import examine
     from gensegcli.errors import ExitCode
 
@@ -28,7 +28,8 @@ def doctor(json: opt.JsonOpt = False) -> None:
     if json:
         sys.stdout.buffer.write(orjson.dumps(report.as_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     else:
+        width = terminal_width(sys.stdout)
         rows = [(check.name, check.ready, check.found, check.cure) for check in report.checks]
-        sys.stdout.write(table(("what", "ready", "found", "to mend"), rows))
-        sys.stdout.write("\n" + table(("package", "version"), list(report.versions.items())))
+        sys.stdout.write(table(("what", "ready", "found", "to mend"), rows, width=width))
+        sys.stdout.write("\n" + table(("package", "version"), list(report.versions.items()), width=width))
     raise typer.Exit(ExitCode.DONE if report.demo_ready else ExitCode.ENVIRONMENT)

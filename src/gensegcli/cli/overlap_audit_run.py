@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from gensegcli.audit.run import CLEAN, UNVERIFIED, Audit, Finding, open_audit, w
 from gensegcli.audit.scores import Parts, divide
 from gensegcli.cli import console
 from gensegcli.cli.progress import progress
-from gensegcli.cli.tables import table
+from gensegcli.cli.tables import table, terminal_width
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.evaluate.results import read_run
 from gensegcli.metrics.records import summary_to_json
@@ -100,16 +101,18 @@ def _look(audit: Audit, task: Task, *, quiet: bool) -> Finding:
 
 
 def _tables(audit: Audit, finding: Finding, parts: list[Parts]) -> Iterator[str]:
+    width = terminal_width(sys.stdout)
     head = ("", "set", "pictures", "refs", "expressions")
     sides = [("trained on", found) for found in audit.training] + [("evaluated", audit.evaluation)]
     yield table(
         head,
         [(side, s.name, _n(len(s.pictures)), _n(s.refs) if _texts(s) else "-", _n(_texts(s))) for side, s in sides],
+        width=width,
     )
-    yield table(("", "", "of", ""), list(_found(finding.overlap, len(finding.unreadable))))
+    yield table(("", "", "of", ""), list(_found(finding.overlap, len(finding.unreadable))), width=width)
     if finding.splits:
         rows = [(s.dataset, " and ".join(s.splits), _n(len(s.image_ids)), _some(s.image_ids)) for s in finding.splits]
-        yield table(("splits that share pictures", "", "pictures", ""), rows)
+        yield table(("splits that share pictures", "", "pictures", ""), rows, width=width)
     for part in parts:
         doubt = "" if finding.overlap.verified else " (clean is not verified)"
         yield f"{part.result.name}{doubt}\n" + _scores(part)
@@ -168,8 +171,9 @@ def _scores(part: Parts) -> str:
     if part.unscored or part.unknown:
         rows.append(("not scored", _n(part.unscored)))
         rows.append(("scored, not audited", _n(part.unknown)))
-    width = len(columns) + 1
-    return table(("", *columns), [(*row, *("",) * (width - len(row))) for row in rows])
+    full = len(columns) + 1
+    cells = [(*row, *("",) * (full - len(row))) for row in rows]
+    return table(("", *columns), cells, width=terminal_width(sys.stdout))
 
 
 def _share(part: int, whole: int) -> str:

@@ -177,7 +177,7 @@ def ls(json: opt.JsonOpt = False) -> None:
     """List the recipes."""
     import orjson
 
-    from gensegcli.cli.tables import table
+    from gensegcli.cli.tables import table, terminal_width
     from gensegcli.prep.recipe import names, resolve
 
     recipes = [resolve(name) for name in names()]
@@ -190,7 +190,8 @@ def ls(json: opt.JsonOpt = False) -> None:
         sys.stdout.buffer.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         return
     head = ("recipe", "split", "for", "raw form", "what it is")
-    sys.stdout.write(table(head, [(r.name, r.split, r.purpose, r.source.kind, r.about.description) for r in recipes]))
+    rows = [(r.name, r.split, r.purpose, r.source.kind, r.about.description) for r in recipes]
+    sys.stdout.write(table(head, rows, width=terminal_width(sys.stdout), spare=("raw form", "for")))
 
 
 _DRAWINGS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}

@@ -13,7 +13,7 @@ import orjson
 
 from gensegcli.cli import console
 from gensegcli.cli.progress import progress
-from gensegcli.cli.tables import table
+from gensegcli.cli.tables import table, terminal_width
 from gensegcli.prep.card import compared, differences, unexpected
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import Recipe
@@ -147,11 +147,16 @@ def _emit(value: dict[str, Any], *, json: bool) -> None:
         sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         return
     raw = value.pop("raw", {})
-    sys.stdout.write(table(("", ""), _rows(value)).partition("\n")[2])
+    width = terminal_width(sys.stdout)
+    sys.stdout.write(table(("", ""), _rows(value), width=width).removeprefix("\n"))
     if raw:
         sys.stdout.write("\n")
         sys.stdout.write(
-            table(("raw split", "found", "published"), [(u, r["found"], r["published"]) for u, r in raw.items()])
+            table(
+                ("raw split", "found", "published"),
+                [(u, r["found"], r["published"]) for u, r in raw.items()],
+                width=width,
+            )
         )
 
 

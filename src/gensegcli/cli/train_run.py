@@ -14,7 +14,7 @@ import orjson
 
 from gensegcli.cli import console
 from gensegcli.cli.launch import REPORTS, Reporting, launch, leave_word
-from gensegcli.cli.tables import table
+from gensegcli.cli.tables import table, terminal_width
 from gensegcli.config import digest, resolve
 from gensegcli.doctor import TRAIN_CURE, missing_for_training
 from gensegcli.errors import ExitCode, GensegError
@@ -257,21 +257,27 @@ def _show_plan(plan: Plan, folder: Path, *, processes: int, json: bool) -> None:
         sys.stdout.buffer.write(orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE))
         return
     sys.stdout.write(
-        table(("plan", ""), [*((key.replace("_", " "), value) for key, value in facts.items()), ("out", folder)])
+        table(
+            ("plan", ""),
+            [*((key.replace("_", " "), value) for key, value in facts.items()), ("out", folder)],
+            width=terminal_width(sys.stdout),
+        )
     )
     sys.stdout.write("\n")
     _show_memory(memory)
-    sys.stdout.write("\n" + table(("setting", "value", "from"), rows))
+    sys.stdout.write("\n" + table(("setting", "value", "from"), rows, width=terminal_width(sys.stdout)))
 
 
 def _show_setup(setup: Setup, *, processes: int) -> None:
     from gensegcli.train.memory import estimate
 
     _show_memory(estimate(setup, processes))
-    sys.stdout.write("\n" + table(("setting", "value", "from"), setup.settings.rows()))
+    sys.stdout.write(
+        "\n" + table(("setting", "value", "from"), setup.settings.rows(), width=terminal_width(sys.stdout))
+    )
 
 
 def _show_memory(memory: Memory) -> None:
-    sys.stdout.write(table(("memory of each process", ""), memory.rows()))
+    sys.stdout.write(table(("memory of each process", ""), memory.rows(), width=terminal_width(sys.stdout)))
     for note in memory.notes:
         console.say(f"note: {note}")

@@ -113,8 +113,8 @@ class TransformersPolicy:
         """See `decoding.ReadPixels`."""
         inputs = self.processor.image_processor(
             images=[fit_picture(self.entry, image) for image in images],
-            min_pixels=self.entry.min_pixels,
-            max_pixels=self.entry.max_pixels,
+            # Areas, whatever their names: newer transformers warn of `min_pixels` and `max_pixels`.
+            size={"shortest_edge": self.entry.min_pixels, "longest_edge": self.entry.max_pixels},
             return_tensors="pt",
         ).to(self.device, dtype=self.dtype)
         return inputs["pixel_values"], inputs["image_grid_thw"]

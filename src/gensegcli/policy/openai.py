@@ -198,7 +198,8 @@ class OpenAIPolicy:
             wanted = next(iter(listed))
             if _known_here(wanted) is None:
                 log.warning(
-                    "%s serves one model, %s, a name not known here: it is asked and read as %s, which must be right",
+                    "%s serves %s, a name not known here: its questions and coordinates are taken to be those of %s; "
+                    "if they are another model's, name that with --model",
                     self.address,
                     wanted,
                     self.entry.alias,
