@@ -43,7 +43,7 @@ def test_the_curve_of_precision_equals_a_count_at_every_threshold(scores: list[S
     found = figures.overlaps(scores, GENSEG)
     seen: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "curves", lambda _title, series, *_axes: seen.update(series=series))
+        patch.setattr(figures, "curves", lambda _title, series, *_axes, **_named: seen.update(series=series))
         figures.precision_curve({"a": found, "nothing": []})
     (line,) = seen["series"]
     for threshold, share in line.points:
@@ -95,3 +95,19 @@ def test_reliability_averages_estimate_and_iou_in_each_bin(scores: list[SampleSc
 def test_a_run_is_read_back_for_its_figures(tmp_path: Path) -> None:
     run = read_run(made_run(tmp_path / "a", 12))
     assert len(run.scores(run.results[0])) == 12
+
+
+def test_mean_and_median_are_named_below_the_bars_where_they_cannot_hide_each_other() -> None:
+    drawn = str(figures.iou_histogram("a", [0.0, 0.0, 0.01], 0))
+    plot, _, below = drawn.partition("</svg>")
+    assert "median" not in plot
+    assert "mean 0.003" in below
+    assert "median 0.000" in below
+
+
+def test_one_run_with_estimates_among_several_is_named(scores: list[SampleScore]) -> None:
+    without = [replace(score, box_scores=()) for score in scores]
+    drawn = str(figures.reliability({"a": without, "b": scores}))
+    assert 'class="legend"' in drawn
+    assert "dot f1" in drawn
+    assert 'class="legend"' not in str(figures.reliability({"b": scores}))

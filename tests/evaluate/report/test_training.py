@@ -197,3 +197,32 @@ def test_contrasts_of_nothing_are_nothing() -> None:
     best_and_worst = contrasts(rollouts)
     assert best_and_worst is not None
     assert [rollout.reward for rollout in best_and_worst] == [1.0, 0.5]
+
+
+def test_plots_come_in_one_order_whichever_run_is_first_and_name_only_the_runs_that_have_a_line(
+    run: Path, tmp_path: Path
+) -> None:
+    """A cold start (loss alone) before GRPO: the reward still comes first, and each stage has its own plot of the loss."""
+    sft = tmp_path / "cold"
+    sft.mkdir()
+    _write(sft / "metrics.jsonl", [{"step": step, "loss": 1 / step, "lr": 1e-6} for step in (1, 2)])
+    (sft / "run.json").write_text(json.dumps({"identity": {"train.stage": "sft"}}))
+    _write(run / "metrics.jsonl", [_row(step) | {"loss": 1e-6} for step in (1, 2)])
+    (run / "run.json").write_text(json.dumps({"identity": {"train.stage": "grpo"}}))
+    text = training_page([read_training(sft), read_training(run)])
+    found = Reader(text)
+    titles = [attributes.get("aria-label") for tag, attributes in found.elements if tag == "svg"]
+    plots = [title for title in titles if title]
+    assert plots[0] == "Reward"
+    assert [title for title in plots if "Loss" in title] == ["Loss of sft", "Loss of grpo"]
+    reward = text[text.index('aria-label="Reward"') :]
+    reward = reward[: reward.index("</figure>")]
+    assert "cold" not in reward
+    assert 'class="line s1"' in reward, "the colour that the second run has everywhere"
+
+
+def test_steps_have_whole_ticks() -> None:
+    from gensegcli.evaluate.report.plots import axis_over
+
+    assert axis_over("step", [1, 2], from_zero=True, whole=True).ticks == (0, 1, 2)
+    assert axis_over("step", [1], from_zero=True, whole=True).ticks == (0, 1)

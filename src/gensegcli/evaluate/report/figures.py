@@ -31,13 +31,13 @@ def precision_curve(named: Mapping[str, Sequence[float]]) -> Markup | None:
     """P@τ over all thresholds, one line for each run; None without a sample to count."""
     thresholds = [index / 50 for index in range(51)]
     series = [
-        Series(name, [(at, sum(iou >= at for iou in found) / len(found)) for at in thresholds])
-        for name, found in named.items()
+        Series(name, [(at, sum(iou >= at for iou in found) / len(found)) for at in thresholds], place=place)
+        for place, (name, found) in enumerate(named.items())
         if found
     ]
     if not series:
         return None
-    return curves("P@τ: share of samples with IoU ≥ τ", series, Axis("threshold τ"), Axis("P@τ"))
+    return curves("P@τ: share of samples with IoU ≥ τ", series, Axis("threshold τ"), Axis("P@τ"), named=len(named) > 1)
 
 
 def iou_histogram(name: str, found: Sequence[float], colour: int) -> Markup | None:
@@ -73,7 +73,7 @@ def _responses(scores: Sequence[SampleScore]) -> Iterator[tuple[str, list[int]]]
 def reliability(named: Mapping[str, Sequence[SampleScore]]) -> Markup | None:
     """The segmenter's own estimate of its IoU against the IoU with the truth; None where it makes no estimates."""
     series, sizes = [], []
-    for name, scores in named.items():
+    for place, (name, scores) in enumerate(named.items()):
         bins: dict[int, list[tuple[float, float]]] = {}
         for score in scores:
             estimates = [estimate for estimate in score.box_scores if estimate is not None]
@@ -87,9 +87,9 @@ def reliability(named: Mapping[str, Sequence[SampleScore]]) -> Markup | None:
             for index in sorted(bins)
         ]
         if means:
-            series.append(Series(name, [(x, y) for x, y in means]))
+            series.append(Series(name, [(x, y) for x, y in means], place=place))
             sizes.append([len(bins[index]) for index in sorted(bins)])
     if not series:
         return None
     title = "Reliability: the segmenter's estimate of its IoU, and the IoU with the truth"
-    return bubbles(title, series, Axis("estimated IoU"), Axis("true IoU"), sizes)
+    return bubbles(title, series, Axis("estimated IoU"), Axis("true IoU"), sizes, named=len(named) > 1)

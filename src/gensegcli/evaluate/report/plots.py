@@ -31,6 +31,8 @@ class Series:
     points: Sequence[tuple[float, float]]
     faint: Sequence[tuple[float, float]] = ()
     """Points behind the line, of which it is a smoothed form."""
+    place: int | None = None
+    """Decides colour and dash, so that a run looks alike in every plot; None: by the order of the series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,17 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def axis_over(label: str, values: Sequence[float], *, from_zero: bool = False) -> Axis:
+def axis_over(label: str, values: Sequence[float], *, from_zero: bool = False, whole: bool = False) -> Axis:
     """An axis that holds the finite values, with ticks at round numbers.
 
+    Args:
+        label: of the axis.
+        values: what it has to hold.
+        from_zero: it begins at 0.
+        whole: ticks are whole numbers, as steps are.
+
+    >>> axis_over("step", [0, 1, 2], whole=True).ticks
+    (0.0, 1.0, 2.0)
     >>> axis_over("step", [0, 12, 43]).ticks
     (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
     """
@@ -59,17 +69,29 @@ def axis_over(label: str, values: Sequence[float], *, from_zero: bool = False) -
         low, high = (min(low, 0.0), max(high, 0.0)) if low else (0.0, 1.0)
     step = 10.0 ** math.floor(math.log10((high - low) / 5))
     step *= min((factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6), default=10)
+    step = max(step, 1.0) if whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(index * step for index in range(first, last + 1))
     return Axis(label, ticks[0], ticks[-1], ticks)
 
 
-def curves(title: str, series: Sequence[Series], x: Axis, y: Axis, *, diagonal: bool = False) -> Markup:
-    """Lines over one pair of axes; points that are no finite numbers interrupt a line."""
+def curves(
+    title: str, series: Sequence[Series], x: Axis, y: Axis, *, diagonal: bool = False, named: bool = False
+) -> Markup:
+    """Lines over one pair of axes; points that are no finite numbers interrupt a line.
+
+    Args:
+        title: of the figure.
+        series: the lines.
+        x: axis of their first value.
+        y: axis of their second.
+        diagonal: with a line from corner to corner.
+        named: a single line is named too: there are others that have nothing to show.
+    """
     drawn: list[Child] = list(_axes(x, y))
     if diagonal:
         drawn.append(_line(_x(x, x.low), _y(y, y.low), _x(x, x.high), _y(y, y.high), class_="guide"))
-    for index, line in enumerate(series):
+    for index, line in _placed(series):
         behind = {"class_": f"line faint s{index % COLOURS}"}
         drawn += [element("polyline", points=_path(part, x, y), **behind) for part in _unbroken(line.faint)]
         style = {"class_": f"line s{index % COLOURS}", "stroke_dasharray": _DASHES[index % len(_DASHES)] or None}
@@ -80,27 +102,41 @@ def curves(title: str, series: Sequence[Series], x: Axis, y: Axis, *, diagonal: 
                 drawn.append(element("circle", name, cx=_x(x, part[0][0]), cy=_y(y, part[0][1]), r=2.5, **style))
             else:
                 drawn.append(element("polyline", name, points=_path(part, x, y), **style))
-    return element("figure", figure(title, drawn), _legend(series) if len(series) > 1 else None, _caption(title))
+    return element("figure", figure(title, drawn), _legend(series, named=named), _caption(title))
 
 
-def bubbles(title: str, series: Sequence[Series], x: Axis, y: Axis, sizes: Sequence[Sequence[int]]) -> Markup:
-    """Dots whose area grows with their count, joined in order, and the diagonal on which they should lie."""
+def bubbles(
+    title: str, series: Sequence[Series], x: Axis, y: Axis, sizes: Sequence[Sequence[int]], *, named: bool = False
+) -> Markup:
+    """Dots whose area grows with their count, joined in order, and the diagonal on which they should lie.
+
+    Args:
+        title: of the figure.
+        series: the dots.
+        x: axis of their first value.
+        y: axis of their second.
+        sizes: the count of each dot of each series.
+        named: a single series is named too: there are others that have nothing to show.
+    """
     drawn: list[Child] = list(_axes(x, y))
     drawn.append(_line(_x(x, x.low), _y(y, y.low), _x(x, x.high), _y(y, y.high), class_="guide"))
-    for index, (line, counts) in enumerate(zip(series, sizes, strict=True)):
+    for (index, line), counts in zip(_placed(series), sizes, strict=True):
         drawn.append(element("polyline", points=_path(line.points, x, y), class_=f"line thin s{index % COLOURS}"))
         largest = max(counts, default=1)
         for (a, b), count in zip(line.points, counts, strict=True):
             said = element("title", f"{line.name}: {b:.2f} at {a:.2f}, {count:,} samples")
             radius = 2.5 + 6 * math.sqrt(count / largest)
             drawn.append(element("circle", said, cx=_x(x, a), cy=_y(y, b), r=radius, class_=f"dot f{index % COLOURS}"))
-    return element("figure", figure(title, drawn), _legend(series) if len(series) > 1 else None, _caption(title))
+    return element("figure", figure(title, drawn), _legend(series, named=named), _caption(title))
 
 
 def histogram(
     title: str, counts: Sequence[int], x: Axis, *, colour: int = 0, marks: Sequence[tuple[str, float]] = ()
 ) -> Markup:
-    """Bars of equal width over the x axis, as shares of all; named values (`marks`) as vertical lines."""
+    """Bars of equal width over the x axis, as shares of all; named values (`marks`) as vertical lines.
+
+    The lines are told apart below the plot: within it two values that lie near each other would hide one another's names.
+    """
     total = sum(counts) or 1
     shares = [count / total for count in counts]
     y = axis_over("share of samples", [*shares, 0.05], from_zero=True)
@@ -114,12 +150,13 @@ def histogram(
         top = _y(y, share)
         bar = {"x": left + 0.75, "y": top, "width": right - left - 1.5, "height": _y(y, 0) - top}
         drawn.append(element("rect", said, class_=f"bar f{colour % COLOURS}", **bar))
+    keys = []
     for row, (name, value) in enumerate(marks):
-        at = _x(x, value)
-        anchor, shift = ("end", -5) if x.share(value) > 0.5 else ("start", 5)
-        drawn.append(_line(at, _TOP, at, HEIGHT - _BOTTOM, class_="mark"))
-        drawn.append(_text(f"{name} {value:.3f}", at + shift, _TOP + 11 + 14 * row, anchor, class_="halo"))
-    return element("figure", figure(title, drawn), _caption(title))
+        at, style = _x(x, value), {"class_": "mark", "stroke_dasharray": _DASHES[(row + 1) % len(_DASHES)]}
+        drawn.append(_line(at, _TOP, at, HEIGHT - _BOTTOM, **style))
+        keys.append(_key(f"{name} {value:.3f}", style))
+    legend = element("div", *keys, class_="legend") if keys else None
+    return element("figure", figure(title, drawn), legend, _caption(title))
 
 
 def stacked(
@@ -197,13 +234,29 @@ def _caption(title: str) -> Markup:
     return element("figcaption", title)
 
 
-def _legend(series: Sequence[Series]) -> Markup:
-    keys = []
+def _placed(series: Sequence[Series]) -> Iterator[tuple[int, Series]]:
+    """Each series with the number that decides how it looks."""
     for index, line in enumerate(series):
-        stroke = {"class_": f"line s{index % COLOURS}", "stroke_dasharray": _DASHES[index % len(_DASHES)] or None}
-        sample = element("svg", _line(0, 5, 30, 5, **stroke), viewBox="0 0 30 10", class_="key", aria_hidden="true")
-        keys.append(element("span", sample, line.name))
+        yield index if line.place is None else line.place, line
+
+
+def _legend(series: Sequence[Series], *, named: bool) -> Markup | None:
+    if len(series) < 2 and not named:
+        return None
+    keys = (
+        _key(
+            line.name,
+            {"class_": f"line s{index % COLOURS}", "stroke_dasharray": _DASHES[index % len(_DASHES)] or None},
+        )
+        for index, line in _placed(series)
+    )
     return element("div", *keys, class_="legend")
+
+
+def _key(name: str, style: Mapping[str, str | None]) -> Markup:
+    """A name behind a piece of its line."""
+    sample = element("svg", _line(0, 5, 30, 5, **style), viewBox="0 0 30 10", class_="key", aria_hidden="true")
+    return element("span", sample, name)
 
 
 def _axes(x: Axis, y: Axis, *, percent: bool = False) -> Iterator[Markup]:

@@ -52,6 +52,9 @@ TITLES = {
 }
 """Names of `metrics.jsonl` in the order of their plots; names that are not here follow as they are."""
 
+BY_STAGE = ("loss",)
+"""Numbers of which each stage has its own kind."""
+
 TERMS = "terms"
 POINTS = 400
 """A curve has at most so many points; beyond, neighbours are averaged."""
@@ -86,6 +89,12 @@ class TrainingRun:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def stage(self) -> str:
+        """Grpo or sft; empty where run.json does not say."""
+        identity = self.run.get("identity")
+        return str(identity.get("train.stage", "")) if isinstance(identity, dict) else ""
 
     def values(self, name: str) -> list[tuple[float, float]]:
         """(step, value) wherever the step has a number of that name; `terms.accuracy` is one of the reward's terms."""
@@ -190,7 +199,8 @@ def training_page(runs: Sequence[TrainingRun], *, samples: bool = True) -> str:
 
 def _facts(run: TrainingRun) -> Markup:
     seconds = math.fsum(value for _, value in run.values("seconds"))
-    shown = {"step": progress(run).removeprefix("step "), "hours": f"{seconds / 3600:.2f}"} if seconds else {}
+    time = ("hours", f"{seconds / 3600:,.1f}") if seconds >= 3600 else ("minutes", f"{seconds / 60:.1f}")
+    shown = {"step": progress(run).removeprefix("step "), time[0]: time[1]} if seconds else {}
     for name in ("reward", "mask_iou", "no_target_accuracy", "format", "loss"):
         values = [value for _, value in run.values(name)]
         if values:
@@ -199,23 +209,37 @@ def _facts(run: TrainingRun) -> Markup:
 
 
 def _curves(runs: Sequence[TrainingRun]) -> Iterator[Markup]:
-    for name in dict.fromkeys(name for run in runs for name in run.names()):
-        yield _curve(TITLES.get(name, name), {run.name: run.values(name) for run in runs})
+    measured = dict.fromkeys(name for run in runs for name in run.names())
+    for name in (*(name for name in TITLES if name in measured), *(name for name in measured if name not in TITLES)):
+        yield from _curves_of(name, runs)
     for run in runs:
         if terms := run.terms():
             named = {term: run.values(f"{TERMS}.{term}") for term in terms}
             yield _curve(f"Terms of the reward: {run.name}", named)
 
 
+def _curves_of(name: str, runs: Sequence[TrainingRun]) -> Iterator[Markup]:
+    """One plot of a number; one for each stage where it means another thing in each, as the loss does."""
+    title, values = TITLES.get(name, name), {run.name: run.values(name) for run in runs}
+    stages = dict.fromkeys(run.stage for run in runs if values[run.name])
+    if name in BY_STAGE and len(stages) > 1:
+        for stage in stages:
+            yield _curve(f"{title} of {stage}", {r.name: values[r.name] if r.stage == stage else [] for r in runs})
+    else:
+        yield _curve(title, values)
+
+
 def _curve(title: str, named: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
     series = []
-    for name, points in named.items():
+    for place, (name, points) in enumerate(named.items()):
+        if not points:
+            continue
         thin = thinned(points, POINTS)
         smooth = smoothed(thin) if len(thin) >= SMOOTHED else thin
-        series.append(Series(name, smooth, thin if smooth is not thin else ()))
+        series.append(Series(name, smooth, thin if smooth is not thin else (), place))
     points = [point for line in series for point in (*line.points, *line.faint)]
-    x = axis_over("step", [step for step, _ in points], from_zero=True)
-    return curves(title, series, x, axis_over("", [value for _, value in points]))
+    x = axis_over("step", [step for step, _ in points], from_zero=True, whole=True)
+    return curves(title, series, x, axis_over("", [value for _, value in points]), named=len(named) > 1)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
