@@ -483,6 +483,10 @@ def test_repetition_without_order_is_refused_by_name(body: str) -> None:
 def test_an_abstention_that_is_also_denied_is_none() -> None:
     for body in (
         '{"no_target": true, "no_target": false}',
+        '[7, {"no_target": true}]',
+        '[null, {"no_target": true}, [1, 2, 3, 4]]',
+        '{"no_target": [{"bbox_2d": true}], "no_target": true}',
+        '[{"bbox_2d": [1, 2, 3}, {"no_target": true}]',
         '{"no_target": true, "bbox": [1, 2, 3, 4]}',
         f'{{"no_target": true, "objects": [{TWO_POINTS}]}}',
         f'{{"no_target": true, "object": {TWO_POINTS}}}',

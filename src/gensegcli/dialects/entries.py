@@ -64,11 +64,14 @@ def abstains(found: list[Any], keys: Keys) -> bool:
     """
     if not any(isinstance(one, dict) and one.get(NO_TARGET) is True for one in found):
         return False
-    said = found[0]
-    objects = [one for value in said.values() for one in (value if isinstance(value, list) else [value])]
-    if len(found) > 1 or keys.box in said or any(_is_object(one, keys) for one in objects):
+    if len(found) > 1 or keys.box in found[0] or any(_is_object(one, keys) for one in _values(found[0])):
         raise not_alone(found)
     return True
+
+
+def _values(said: dict[str, Any]) -> list[Any]:
+    """The values of an object, those of its lists one by one."""
+    return [one for value in said.values() for one in (value if isinstance(value, list) else [value])]
 
 
 def not_alone(found: list[Any]) -> ReadingError:
