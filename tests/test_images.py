@@ -444,3 +444,21 @@ def test_what_is_no_source_of_a_picture_is_told(source: object) -> None:
     for function in (read_image, image_name):
         with pytest.raises(GensegError, match=f"the picture is {type(source).__name__}, expected a path"):
             function(source)  # ty: ignore[invalid-argument-type]
+
+
+def test_an_address_that_holds_the_picture_is_not_repeated_in_a_message() -> None:
+    source = f"data:image/png;base64,{'A' * 100_000}"
+    name = "data:image/png;base64,sha256="
+    assert image_name(source).startswith(name)
+    assert len(image_name(source)) == len(name) + 16
+    assert image_name(source) != image_name(f"{source}A")
+    with pytest.raises(GensegError, match="a picture within an address, which is not read") as caught:
+        read_image(source)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 100_000, "a/" * 10_000])
+def test_a_name_that_is_too_long_is_cut_in_the_message(name: str) -> None:
+    with pytest.raises(GensegError, match=r"cannot be read \(File name too long\)") as caught:
+        read_image(name)
+    assert len(str(caught.value)) < 400

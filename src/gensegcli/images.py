@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import importlib.util
 import io
+import re
 import stat
 import struct
 import threading
@@ -90,6 +91,9 @@ _DAMAGED = (
     Image.DecompressionBombError,
 )
 
+_DATA = re.compile(r"data:[^,\n]{0,200},", re.IGNORECASE)
+"""Of addresses that hold the picture itself, as long as it is."""
+
 _header_lock = threading.Lock()
 
 
@@ -113,6 +117,9 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS, timeout: fl
         return _from_array(source, max_pixels)
     if isinstance(source, bytes):
         return _from_stream(io.BytesIO(source), f"the given {len(source)} bytes", max_pixels, _decode)
+    if isinstance(source, str) and _DATA.match(source):
+        message = f"{image_name(source)}: a picture within an address, which is not read"
+        raise GensegError(message, hint="decode it into a file, and name that")
     if isinstance(source, str) and is_url(source):
         return _from_stream(io.BytesIO(download(source, timeout=timeout)), public_form(source), max_pixels, _decode)
     return _from_file(Path(source), max_pixels, _decode)
@@ -184,6 +191,9 @@ def image_name(source: ImageSource) -> str:
     'https://example.org/a.jpg?sha256=586438516752'
     """
     check_source(source)
+    if isinstance(source, str) and _DATA.match(source):
+        digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return f"{source.partition(',')[0][:60]},sha256={digest}"
     if isinstance(source, str | Path):
         return record_form(str(source)) if is_url(str(source)) else str(source)
     if isinstance(source, bytes):
@@ -222,7 +232,8 @@ def _from_file(path: Path, max_pixels: int, use: Callable[[Image.Image, str], T]
         raise GensegError(f"{path}: a folder, not a picture") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         reason = error.strerror if isinstance(error, OSError) else error
-        raise GensegError(f"{path}: cannot be read ({reason})", code=ExitCode.NOT_FOUND) from None
+        shown = f"{str(path)[:200]}…" if len(str(path)) > 200 else path
+        raise GensegError(f"{shown}: cannot be read ({reason})", code=ExitCode.NOT_FOUND) from None
 
 
 def _from_stream(

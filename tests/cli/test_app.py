@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,6 +97,54 @@ def test_errors_are_one_line_each_on_stderr(capsys: pytest.CaptureFixture[str]) 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "error: two lines of it\nhint: and a hint\n"
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "words"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, f"error: {'x' * 300}: File name too long"),
+        (PermissionError(errno.EACCES, "Permission denied", "out/a"), 3, "error: out/a: Permission denied"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), 4, "error: a: No such file or directory"),
+        (OSError(errno.ENOSPC, "No space left on device", "a"), 3, "error: a: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), 3, "error: the output cannot be written (No space left"),
+        (OSError(errno.EIO, "Input/output error", b"a"), 3, "error: a: Input/output error"),
+        (MemoryError("Unable to allocate 8 GiB"), 3, "error: out of memory (Unable to allocate 8 GiB)"),
+        (MemoryError(), 3, "error: out of memory"),
+    ],
+)
+def test_what_the_system_says_is_one_line(
+    genseg: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, problem: Exception, code: int, words: str
+) -> None:
+    def broken() -> None:
+        raise problem
+
+    monkeypatch.setattr("gensegcli.model_list.model_rows", broken)
+    result = genseg("models")
+    assert result.exit_code == code
+    assert result.stderr.startswith(words)
+    assert [line.split(":")[0] for line in result.stderr.splitlines()] in (["error"], ["error", "hint"])
+
+
+def test_an_error_of_the_system_that_names_no_file_is_a_bug(
+    genseg: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("gensegcli.model_list.model_rows", broken)
+    with pytest.raises(OSError, match="Invalid argument"):
+        genseg("models")
+
+
+def test_a_full_disk_below_the_output_is_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gensegcli", "models", "--json"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.stderr.startswith(b"error: the output cannot be written (No space left on device)")
+    assert done.returncode == 3
 
 
 def test_a_bug_keeps_its_traceback(genseg: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

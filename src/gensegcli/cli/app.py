@@ -6,6 +6,7 @@ and completion answer at once; what a command needs it imports when it runs.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -92,6 +93,47 @@ class GensegGroup(QuickGroup):
         except BrokenPipeError as error:
             # Not from the output: left as it is, the framework would take it for that and end without a word.
             raise RuntimeError("a pipe to another process broke: has an engine's process died?") from error
+        except OSError as error:
+            problem = _of_system(error)
+            if problem is None:
+                raise
+            console.error(problem)
+            raise typer.Exit(problem.code) from error
+        except MemoryError as error:
+            console.failed(f"out of memory {f'({error})' if str(error) else ''}", _OUT_OF_MEMORY)
+            raise typer.Exit(ExitCode.ENVIRONMENT) from error
+
+
+_OUT_OF_MEMORY = "what is finished is saved: close other programs, or take a smaller --batch-size, and run it again"
+
+
+def _of_system(error: OSError) -> GensegError | None:
+    """What the operating system says of a file, or of a disk that is full; None: a bug, which keeps its traceback."""
+    if isinstance(error.filename, str | bytes) and error.strerror:
+        kind = _SYSTEM.get(error.errno or 0, (ExitCode.ENVIRONMENT, ""))
+        return GensegError(f"{os.fsdecode(error.filename)[:_NAME]}: {error.strerror}", hint=kind[1], code=kind[0])
+    if isinstance(error, console.UnwritableError) or error.errno in _FULL:
+        return GensegError(f"the output cannot be written ({error.strerror})", hint=_ROOM, code=ExitCode.ENVIRONMENT)
+    return None
+
+
+_NAME = 300
+"""Characters of a file's name in a message: one that is too long for the system is too long for people."""
+
+_ROOM = "make room, and run the same command again"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SYSTEM: dict[int, tuple[ExitCode, str]] = {
+    errno.ENOENT: (ExitCode.NOT_FOUND, "check the name"),
+    errno.ENOTDIR: (ExitCode.NOT_FOUND, "check the name: a part of it is a file"),
+    errno.EISDIR: (ExitCode.USAGE, "a folder stands where a file is expected"),
+    errno.ENAMETOOLONG: (ExitCode.USAGE, "choose a shorter name"),
+    errno.ELOOP: (ExitCode.USAGE, "it leads round in a circle of links"),
+    errno.EACCES: (ExitCode.ENVIRONMENT, "ask for permission, or choose another place"),
+    errno.EPERM: (ExitCode.ENVIRONMENT, "ask for permission, or choose another place"),
+    errno.EROFS: (ExitCode.ENVIRONMENT, "choose another place"),
+    **dict.fromkeys(_FULL, (ExitCode.ENVIRONMENT, _ROOM)),
+}
+"""Exit code and hint by the system's own number of an error."""
 
 
 app = typer.Typer(

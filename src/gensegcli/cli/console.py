@@ -23,6 +23,10 @@ class ReaderGoneError(Exception):
     """Whoever read the output (`| head`) has gone. Other pipes that break, an engine's for one, are not meant."""
 
 
+class UnwritableError(OSError):
+    """The output cannot be written: its disk is full, for one."""
+
+
 def say(text: str) -> None:
     """One line for the person who waits."""
     try:
@@ -114,11 +118,13 @@ class _Output(io.FileIO):
             return super().write(data)
         except BrokenPipeError as gone:
             raise ReaderGoneError from gone
+        except OSError as error:
+            raise UnwritableError(error.errno, error.strerror) from error
 
 
 @contextmanager
 def guarded_stdout() -> Generator[None]:
-    """Let writes to stdout raise `ReaderGoneError` while the block runs, and show control characters in them."""
+    """Let writes to stdout raise `ReaderGoneError` or `UnwritableError` while the block runs, and show control characters in them."""
     before = sys.stdout
     try:
         output = _Output(before.fileno(), "w", closefd=False)
@@ -143,7 +149,7 @@ def guarded_stdout() -> Generator[None]:
             yield
         finally:  # also before an exit
             sys.stdout.flush()
-    except ReaderGoneError:
+    except (ReaderGoneError, UnwritableError):
         discard_stdout()  # what is left in the buffers needs a place to go
         raise
     finally:

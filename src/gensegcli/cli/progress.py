@@ -160,7 +160,7 @@ def _bar(total: int | None, unit: str) -> Generator[Progress]:
 def _spinner(unit: str) -> Generator[Progress]:
     from rich.console import Console
 
-    display = _Spinner(Console(stderr=True), unit)
+    display = _Spinner(Console(file=console.screen()), unit)
     try:
         yield display
     finally:
@@ -183,7 +183,8 @@ class _Spinner(Lines):
         if self._live is None:
             self._live = Live(console=self._console, transient=True, redirect_stdout=False, refresh_per_second=12.5)
             self._live.start()
-        self._live.update(Spinner("dots", Text(text), style="status.spinner"))
+            sys.stderr = console.shown(sys.stderr)  # by now one that writes above the spinner
+        self._live.update(Spinner("dots", Text(visible(text)), style="status.spinner"))
 
     def step(self, *, failed: bool = False) -> None:
         self.end()
@@ -207,7 +208,7 @@ class _Bar:
         self._task = display.add_task(unit, total=total, note="", phase="")
 
     def phase(self, text: str) -> None:
-        self._display.update(self._task, phase=text)
+        self._display.update(self._task, phase=visible(text))
 
     def step(self, *, failed: bool = False) -> None:
         self._lines.step(failed=failed)
