@@ -222,3 +222,14 @@ def test_the_scores_of_given_predictions_rank_boxes_for_ap_by_choice_or_a_note_s
     assert len(json.loads((place / "out" / "results.json").read_text())) == 3, "each has its own rows"
     report = genseg("report", "out").stdout
     assert 'differs from protocol genseg as named: box_score was "constant", is "segmenter"' in report
+
+
+@pytest.mark.usefixtures("scenes")
+@pytest.mark.parametrize("option", ["--predictions", "--out", "--subset", "--group"])
+def test_a_name_that_is_too_long_is_one_line(genseg: Callable[..., Any], place: Path, option: str) -> None:
+    (place / "theirs.jsonl").write_text("")
+    given = () if option == "--predictions" else ("--predictions", "theirs.jsonl")
+    result = genseg("eval", "scenes", *given, option, "x" * 5000)
+    assert result.exit_code == ExitCode.NOT_FOUND
+    assert result.stderr.startswith("error: xxx")
+    assert "File name too long" in result.stderr.splitlines()[0]

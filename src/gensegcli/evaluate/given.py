@@ -17,6 +17,7 @@ import numpy as np
 from gensegcli.config import digest
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.evaluate.given_forms import LeftOut, listed, masks_by_sample, read_found
+from gensegcli.files.text import is_folder
 from gensegcli.geometry import rle
 from gensegcli.geometry.boxes import clamp, pixel_to_grid
 from gensegcli.manifests import reading
@@ -116,7 +117,7 @@ class Given:
         Raises:
             GensegError: it cannot be read.
         """
-        files = listed(self.path) if self.path.is_dir() else [self.path]
+        files = listed(self.path) if is_folder(self.path) else [self.path]
         with reading(str(self.path)):
             return digest([(file.name, file_digest(file)) for file in files])
 

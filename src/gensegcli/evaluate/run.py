@@ -40,6 +40,7 @@ from gensegcli.evaluate.results import (
 from gensegcli.evaluate.scoring import missing_guess, predicted, score
 from gensegcli.evaluate.stages import silent
 from gensegcli.exports.names import picture_stem
+from gensegcli.files.text import is_folder
 from gensegcli.loading import load_as_set
 from gensegcli.metrics.protocols import BoxScore, Sentences, get_protocol
 from gensegcli.metrics.records import guess_of, truth_of
@@ -269,7 +270,11 @@ class Evaluation:
 
     def _has_given(self) -> bool:
         """Whether an earlier attempt has read the predictions to their end."""
-        return (self.folder / RUN).is_file() and read_facts(self.folder).pinned.given is not None
+        return (
+            is_folder(self.folder)
+            and (self.folder / RUN).is_file()
+            and read_facts(self.folder).pinned.given is not None
+        )
 
     def _read_given(self, stage: Stage) -> tuple[Given, list[Prediction]]:
         given, found = self._given(), []
