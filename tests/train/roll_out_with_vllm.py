@@ -11,17 +11,21 @@ import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gensegcli.config import resolve
 from gensegcli.errors import GensegError
 from gensegcli.train.plan import Plan
 from gensegcli.train.run import build, train
 from gensegcli.train.trainer import Journal
+from tests.checkpoints import build_qwen3_vl
 from tests.train.conftest import SMALL
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 STEPS = 3
-RUN, CALLS, REFUSALS = "run", "calls.json", "refusals.json"
+RUN, CALLS, REFUSALS, POLICY = "run", "calls.json", "refusals.json", "policy"
 
 
 def plan(scenes: str, *assignments: str) -> Plan:
@@ -31,7 +35,17 @@ def plan(scenes: str, *assignments: str) -> Plan:
     return Plan.of(settings, limit=2 * STEPS)
 
 
-def trained(scenes: str, folder: Path) -> None:
+def untied(scenes: str, folder: Path) -> None:
+    """As `trained`, a policy of random weights whose output head is not its embedding.
+
+    All it writes is nonsense and earns the same: what moves its weights is a bonus on entropy.
+    """
+    build_qwen3_vl(folder / POLICY)
+    settings = (f"model.name={folder / POLICY}", "segmenter.name=demo", "train.entropy_coef=1")
+    trained(scenes, folder, *settings, "train.max_prompt_tokens=2048", "train.max_response_tokens=24")
+
+
+def trained(scenes: str, folder: Path, *settings: str) -> None:
     """Train, or go on; write down what the engine was asked and said, and what it would have said greedily."""
     from gensegcli.train.vllm_engine import RolloutEngine
 
@@ -50,7 +64,7 @@ def trained(scenes: str, folder: Path) -> None:
         return said
 
     RolloutEngine.generate = recorded
-    train(plan(scenes, "train.rollout=colocate"), folder / RUN)
+    train(plan(scenes, "train.rollout=colocate", *settings), folder / RUN)
     (folder / CALLS).write_text(json.dumps(calls))
 
 
@@ -131,7 +145,7 @@ class Standin:
         self.server.server_close()
 
 
-VERBS = {"train": trained, "refuse": refused}
+VERBS: dict[str, Callable[[str, Path], None]] = {"train": trained, "untied": untied, "refuse": refused}
 
 if __name__ == "__main__":
     verb, scenes, folder = sys.argv[1:]

@@ -21,7 +21,7 @@ from gensegcli.errors import ExitCode
 from gensegcli.models import resolve_policy
 from gensegcli.train.questions import one_token_a_picture
 from gensegcli.train.runs import CHECKPOINTS, METRICS, ROLLOUTS, checkpoint_folder, read_steps
-from tests.train.roll_out_with_vllm import CALLS, REFUSALS, RUN, STEPS
+from tests.train.roll_out_with_vllm import CALLS, POLICY, REFUSALS, RUN, STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,9 +76,21 @@ def trained(refusing: Child, scenes: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def calls(trained: Path) -> list[dict[str, Any]]:
+def untied(trained: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a policy whose output head has weights of its own; after the other child, to spare memory."""
+    return Child("untied", scenes, tmp_path_factory.mktemp("untied") / "child").wait()
+
+
+@pytest.fixture(params=["trained", "untied"])
+def rolled_out(request: pytest.FixtureRequest) -> Path:
+    """Each of the two."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def calls(rolled_out: Path) -> list[dict[str, Any]]:
     """What the engine was asked and said: by the guard, and in each step."""
-    return json.loads((trained / CALLS).read_text())
+    return json.loads((rolled_out / CALLS).read_text())
 
 
 @cache
@@ -107,6 +119,8 @@ def _weights(trained: Path, step: int) -> Path:
     """Of the policy after a step."""
     if step:
         return checkpoint_folder(trained / RUN, step)
+    if (trained / POLICY).exists():
+        return trained / POLICY
     start = resolve_policy("demo").path
     assert start is not None
     return start
@@ -130,16 +144,16 @@ def test_the_guard_asks_before_the_first_step_and_each_step_once(calls: list[dic
 
 
 def test_rollouts_have_the_probabilities_of_the_weights_of_their_step(
-    trained: Path, calls: list[dict[str, Any]]
+    rolled_out: Path, calls: list[dict[str, Any]]
 ) -> None:
     for number, call in enumerate(calls):
         step = max(number - 1, 0)  # the guard, and then the first step, come from the weights of the start
-        ours = _told(trained, call, number, _weights(trained, step), "completions")
+        ours = _told(rolled_out, call, number, _weights(rolled_out, step), "completions")
         for logs, tokens, theirs in zip(ours, call["completions"], call["logs"], strict=True):
             found = logs.gather(1, torch.tensor(tokens)[:, None])[:, 0]
             assert found == pytest.approx(torch.tensor(theirs), abs=1e-3)
         for other in {0, step - 1} - {step, -1}:
-            different = _told(trained, call, number, _weights(trained, other), "completions")
+            different = _told(rolled_out, call, number, _weights(rolled_out, other), "completions")
             off = [
                 (logs.gather(1, torch.tensor(tokens)[:, None])[:, 0] - torch.tensor(theirs)).abs().mean()
                 for logs, tokens, theirs in zip(different, call["completions"], call["logs"], strict=True)
@@ -147,15 +161,17 @@ def test_rollouts_have_the_probabilities_of_the_weights_of_their_step(
             assert max(off) > 0.02, f"written by the weights after step {step}, not {other}"
 
 
-def test_greedy_completions_follow_the_weights(trained: Path, calls: list[dict[str, Any]]) -> None:
+def test_greedy_completions_follow_the_weights(rolled_out: Path, calls: list[dict[str, Any]]) -> None:
     for number, call in enumerate(calls):
         for logs, tokens in zip(
-            _told(trained, call, number, _weights(trained, max(number - 1, 0)), "greedy"), call["greedy"], strict=True
+            _told(rolled_out, call, number, _weights(rolled_out, max(number - 1, 0)), "greedy"),
+            call["greedy"],
+            strict=True,
         ):
             chosen = logs.gather(1, torch.tensor(tokens)[:, None])[:, 0]
             assert torch.all(chosen >= logs.max(dim=1).values - 1e-4)
     number = STEPS
-    before = _told(trained, calls[number], number, _weights(trained, 0), "greedy")
+    before = _told(rolled_out, calls[number], number, _weights(rolled_out, 0), "greedy")
     picks = [logs.argmax(dim=1).tolist() for logs in before]
     assert picks != calls[number]["greedy"], "the start would have written something else"
 

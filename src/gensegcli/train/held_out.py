@@ -103,7 +103,7 @@ class HeldOut(TrainerCallback):
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             with self.trainer.phases("held_out"):
-                with gathered(self.policy.model):
+                with gathered(self.trainer.model):
                     scores = list(score_policy(self.pipeline, self.data.samples(self.own), self.protocol))
                 metrics = summarise(gather_object(scores), self.protocol, resamples=0).metrics
             self.trainer.held_out = {ours: metrics[theirs].value for theirs, ours in SHOWN.items() if theirs in metrics}

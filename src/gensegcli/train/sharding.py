@@ -14,13 +14,18 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from gensegcli.errors import ExitCode, GensegError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from accelerate import Accelerator
     from torch import nn
+    from transformers import PreTrainedModel
+
+_EXACT = MixedPrecisionPolicy()
 
 
 def fsdp_config(*, checkpointing: bool) -> dict[str, Any]:
@@ -58,13 +63,52 @@ def turn_on(accelerator: Accelerator, plugin_arguments: Mapping[str, Any]) -> No
         plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 
 
+def join_head(model: PreTrainedModel, accelerator: Accelerator) -> None:
+    """Put an output head with weights of its own into one unit with the norm before it.
+
+    TRL's fused head takes the head's weights without calling the head. Something else must gather them before, and add
+    up their gradients over all processes after: the norm does, which runs in every pass. accelerate looks for that norm
+    beside the decoder, and in vision-language models it lies inside: the head would be a unit of its own, which nothing
+    gathers, and each process would learn its rows from its own data alone. A head that shares the weights of the
+    embedding is gathered with it.
+
+    Before the optimiser is made; accelerate leaves alone what is a unit already.
+
+    Args:
+        model: not sharded yet, without the wrapper of adapters.
+        accelerator: `turn_on` was called for it.
+
+    Raises:
+        GensegError: the decoder ends in no norm, so that nothing would gather the head.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is embedding.weight:
+        return
+    norms = [child for child in model.get_decoder().children() if "Norm" in type(child).__name__]
+    if not norms:
+        raise GensegError(
+            f"{type(model).__name__}: no norm found before its output head, which is needed to share it out",
+            hint="train it in one process",
+            code=ExitCode.ENVIRONMENT,
+        )
+    plugin: Any = accelerator.state.fsdp_plugin
+    # Used last in the forward pass and first in the backward pass: kept in between.
+    fully_shard([norms[-1], head], reshard_after_forward=False, mp_policy=plugin.mixed_precision_policy or _EXACT)
+
+
 @contextmanager
 def gathered(model: nn.Module) -> Generator[None]:
     """All weights whole on every process while the block runs, in the number format of the forward pass.
 
     Forward passes in it need no other process, so that each may do as many as it likes. Nothing happens to a model that
     is not sharded.
+
+    Args:
+        model: the whole of it, with the wrapper of adapters if there is one: weights outside of every layer are its own.
     """
+    if isinstance(model, FSDPModule):
+        # FSDP takes what runs first for the root. Where adapters wrap the model, that would be a part of it.
+        fully_shard.state(model)._lazy_init()  # type: ignore[attr-defined]
     units = [module for module in model.modules() if isinstance(module, FSDPModule)]
     try:
         for unit in units:

@@ -18,6 +18,7 @@ from gensegcli.pretrained import load_weights, quiet_progress
 from gensegcli.store import write_json
 from gensegcli.train import sharding
 from gensegcli.train.phases import Phases
+from gensegcli.train.rollouts import plain
 from gensegcli.train.runs import CHECKPOINTS, METRICS, MODEL_DRAFT, StepLog
 from gensegcli.train.watch import TRAINER_NAMES
 
@@ -156,6 +157,11 @@ class RunTrainer:
         if self.args.fsdp_plugin_args is not None:
             sharding.turn_on(self.accelerator, self.args.fsdp_plugin_args)
             self.is_fsdp_enabled = True
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.args.fsdp_plugin_args is not None:
+            sharding.join_head(plain(self.model), self.accelerator)
+        return super().create_optimizer(model)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model, processor and conventions; none of the pickles that a trainer would add."""
