@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
 from gensegcli.errors import ExitCode, GensegError
-from gensegcli.images import heif_ready, image_name, orientation, read_image, readable_suffixes
+from gensegcli.images import heif_ready, image_name, orientation, read_image, readable_suffixes, sound_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -462,3 +462,44 @@ def test_a_name_that_is_too_long_is_cut_in_the_message(name: str) -> None:
     with pytest.raises(GensegError, match=r"cannot be read \(File name too long\)") as caught:
         read_image(name)
     assert len(str(caught.value)) < 400
+
+
+# ---------------------------------------------------------------- size without decoding
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+def test_the_size_is_that_of_the_picture_when_it_is_read(form: str, orientation: int | None) -> None:
+    exif = Image.Exif()
+    if orientation is not None and form not in ("GIF", "BMP"):
+        exif[0x0112] = orientation
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 23), "red").save(stream, form, exif=exif)
+    content = stream.getvalue()
+    assert sound_size(content) == read_image(content).size
+
+
+def test_a_png_and_a_jpeg_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gensegcli.images._decode", None)
+    for form in ("JPEG", "PNG"):
+        stream = io.BytesIO()
+        Image.new("RGB", (40, 23)).save(stream, form)
+        assert sound_size(stream.getvalue()) == (40, 23)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_file_that_was_cut_is_refused_where_reading_refuses_it(form: str, progressive: bool) -> None:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, form, **({"progressive": True} if progressive and form == "JPEG" else {}))
+    content = stream.getvalue()
+    for end in [*range(1, len(content), len(content) // 40), len(content) - 2, len(content)]:
+        refused = []
+        for read in (sound_size, read_image):
+            try:
+                read(content[:end])
+            except GensegError as error:
+                refused.append(error.message)
+        assert len(refused) in (0, 2)
+        assert len(set(refused)) <= 1

@@ -177,7 +177,9 @@ class TrainSettings(_Section):
     entropy_coef: float = _setting(0.0, "weight of an entropy bonus", ge=0)
     temperature: float = _setting(1.0, "of the rollouts", gt=0)
     top_p: float = _setting(1.0, "of the rollouts", gt=0, le=1)
-    max_prompt_tokens: int = _setting(2048, "a longer prompt is an error, never cut", ge=1, lt=_BOUND)
+    max_prompt_tokens: int = _setting(
+        2048, "a longer prompt is never cut: train.bad_rows says what happens", ge=1, lt=_BOUND
+    )
     max_response_tokens: int = _setting(1500, "longest completion", ge=1, lt=_BOUND)
     seed: int = _setting(0, "of order, sampling and dropout", ge=0, lt=_BOUND)
     precision: Literal["auto", "bf16", "fp32"] = _setting("auto", "of the forward pass; auto: bf16 on a GPU, else fp32")
@@ -196,6 +198,9 @@ class TrainSettings(_Section):
     lora_alpha: int = _setting(128, "their scale, times 1 / rank", ge=1, lt=_BOUND)
     save_steps: int = _setting(50, "steps between checkpoints", free=True, ge=1, lt=_BOUND)
     keep: int | None = _setting(None, "newest checkpoints that are kept; null: all", free=True, ge=1, lt=_BOUND)
+    bad_rows: Literal["refuse", "skip"] = _setting(
+        "refuse", "where samples cannot be trained on: begin not at all, or without them", free=True
+    )
     eval_data: str | None = _setting(None, "held-out prepared folder; null: no evaluation on the way", free=True)
     eval_steps: int = _setting(50, "steps between evaluations", free=True, ge=1, lt=_BOUND)
     eval_limit: int = _setting(200, "references of each evaluation", free=True, ge=1, lt=_BOUND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -234,8 +235,100 @@ def test_a_loss_that_is_no_number_stops_with_what_was_learned_from(
 
 
 def test_a_prompt_that_is_too_long_is_an_error(small: Small, tmp_path: Path) -> None:
-    with pytest.raises(GensegError, match=r"sample .* its prompt has \d+ tokens, and train.max_prompt_tokens is 20"):
+    with pytest.raises(GensegError, match=r"scenes.*: its prompt has \d+ tokens, and train.max_prompt_tokens is 20"):
         train(Plan.of(small("train.max_prompt_tokens=20"), limit=2), tmp_path)
+
+
+def test_what_tensorboard_was_told_is_in_its_file_when_a_run_breaks_off(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told: list[int] = []
+
+    def third_is_nan(_: Any) -> float:
+        told.append(0)
+        return float("nan") if len(told) > 2 * 4 else 0.0
+
+    monkeypatch.setitem(compose.TERMS, "accuracy", Term(third_is_nan, 0, 3))
+    with pytest.raises(GensegError, match="step 3: reward term accuracy is nan"):
+        train(Plan.of(small("train.report_to=tensorboard"), limit=8), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [row["step"] for row in read_steps(tmp_path / METRICS)] == [1, 2]
+    assert [event.step for event in events.Scalars("train/grad_norm")] == [1, 2]
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_disk_that_is_full_is_told_in_a_line_and_costs_one_checkpoint(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """PyTorch makes a RuntimeError of it, in words of its own."""
+    plan = Plan.of(small("train.save_steps=1"), limit=6)
+    real = torch.save
+
+    def no_room(what: Any, path: Any, *others: Any) -> None:
+        if "checkpoint-2" in str(path):
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 18 vs 17\nframe #0: …")
+        real(what, path, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", no_room)
+        if full:
+            patched.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, 0))
+        with pytest.raises(GensegError) as caught:
+            train(plan, tmp_path)
+    reason = (
+        "No space left on device" if full else "[enforce fail at inline_container.cc:672] . unexpected pos 18 vs 17"
+    )
+    assert caught.value.message == f"{tmp_path / 'checkpoint-2'}: cannot be saved ({reason})"
+    assert "genseg train --resume" in caught.value.hint
+    assert caught.value.code == ExitCode.ENVIRONMENT
+    assert checkpoints(tmp_path) == [1]
+    assert train(plan, tmp_path).step == 3
+
+
+@pytest.mark.parametrize("writer", ["torch", "safetensors", "python"])
+def test_writers_that_meet_a_limit_are_told_in_a_line(tmp_path: Path, writer: str) -> None:
+    """The limit on a file's size stands for a full disk: the same calls fail in the same places."""
+    import resource
+
+    from safetensors.torch import save_file
+
+    from gensegcli.train.trainer import writing
+
+    weights = {"a": torch.zeros(1 << 18)}
+    writers: dict[str, Callable[[Path], Any]] = {
+        "torch": lambda path: torch.save(weights, path),
+        "safetensors": lambda path: save_file(weights, path),
+        "python": lambda path: path.write_bytes(bytes(1 << 20)),
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with (
+            pytest.raises(GensegError, match="checkpoint-1: cannot be saved") as caught,
+            writing(tmp_path / "checkpoint-1"),
+        ):
+            writers[writer](tmp_path / "weights")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in caught.value.message
+    assert caught.value.code == ExitCode.ENVIRONMENT
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors"])
+def test_a_damaged_checkpoint_is_told_in_a_line(
+    unbroken: tuple[Path, Outcome], small: Small, tmp_path: Path, name: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(unbroken[0], run)
+    shutil.rmtree(run / "model")
+    file = run / "checkpoint-10" / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(GensegError, match="checkpoint-10") as caught:
+        train(Plan.of(small(), limit=20), run)
+    assert "\n" not in caught.value.message
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_told(small: Small, tmp_path: Path) -> None:

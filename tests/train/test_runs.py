@@ -3,12 +3,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
+from gensegcli.errors import GensegError
 from gensegcli.train.runs import (
     CHECKPOINTS,
     METRICS,
     StepLog,
     checkpoint_folder,
     checkpoints,
+    finished_at,
     forget,
     forget_unfinished,
     read_steps,
@@ -47,6 +51,40 @@ def test_rows_are_in_the_file_before_it_is_closed(tmp_path: Path) -> None:
     log.write({"step": 1, "reward": 2.5})
     assert read_steps(tmp_path / METRICS) == [{"step": 1, "reward": 2.5}]
     log.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", "metrics.jsonl:2: not JSON"),
+        ("[1]", "metrics.jsonl:2: a JSON object expected, a list found"),
+        ('{"stp": 2}', "metrics.jsonl:2: step: a whole number expected, None found"),
+        ('{"step": "2"}', "metrics.jsonl:2: step: a whole number expected, '2' found"),
+        ('{"step": true}', "metrics.jsonl:2: step: a whole number expected, True found"),
+        ("\0" * 20, "metrics.jsonl:2: not JSON"),
+        ("[" * 100_000, "metrics.jsonl:2: "),
+    ],
+)
+def test_a_damaged_line_is_named_with_its_place(tmp_path: Path, line: str, words: str) -> None:
+    path = tmp_path / METRICS
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    for read in (read_steps, StepLog):
+        with pytest.raises(GensegError) as caught:
+            read(path)
+        assert words in caught.value.message
+        assert "--restart" in caught.value.hint
+
+
+def test_a_run_is_finished_when_its_model_is_of_a_whole_checkpoint(tmp_path: Path) -> None:
+    assert finished_at(tmp_path) is None
+    checkpoint_folder(tmp_path, 5).mkdir()
+    _write(tmp_path / CHECKPOINTS, 5)
+    assert finished_at(tmp_path) is None
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "genseg.json").write_text('{"step": 5}')
+    assert finished_at(tmp_path) == 5
+    (tmp_path / "model" / "genseg.json").write_text('{"step": 6}')
+    assert finished_at(tmp_path) is None
 
 
 def test_only_whole_checkpoints_count(tmp_path: Path) -> None:

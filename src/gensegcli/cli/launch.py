@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gensegcli.atomic import replacing
 from gensegcli.errors import ExitCode, GensegError
 
 if TYPE_CHECKING:
@@ -131,13 +132,15 @@ def leave_word(code: int, **more: Any) -> None:
 
     if folder := os.environ.get(REPORTS):
         row = {"time": time.time(), "code": int(code), **more}
-        Path(folder, f"{os.environ['RANK']}.json").write_bytes(orjson.dumps(row))
+        # Whole or not at all: the launcher may kill this process at any moment.
+        with replacing(Path(folder, f"{os.environ['RANK']}.json")) as stream:
+            stream.write(orjson.dumps(row))
 
 
 def _first(reports: Path) -> dict[str, Any] | None:
-    import orjson
+    from gensegcli.files.text import read_json_object
 
-    rows = [orjson.loads(path.read_bytes()) for path in reports.glob("*.json")]
+    rows = [read_json_object(path) for path in reports.glob("*.json")]
     return min(rows, key=lambda row: row["time"]) if rows else None
 
 

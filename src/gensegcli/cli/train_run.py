@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from gensegcli.config import digest, resolve
 from gensegcli.doctor import TRAIN_CURE, missing_for_training
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.exports.names import picture_stem
+from gensegcli.files.text import excerpt, read_json_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from gensegcli.config import Resolved
     from gensegcli.train.memory import Memory
@@ -108,17 +109,33 @@ def read_run(folder: Path) -> tuple[dict[str, Any], int | None]:
     Raises:
         GensegError: the folder is no training run.
     """
-    try:
-        run = orjson.loads((folder / "run.json").read_bytes())
-        if run.get("verb") != "train":
-            raise KeyError("verb")
-        return {key: row["value"] for key, row in run["settings"].items()}, run["identity"]["limit"]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+    path = folder / "run.json"
+    run = read_json_object(path, hint=_RUN_DAMAGED) if path.is_file() else {}
+    if run.get("verb") != "train":
         raise GensegError(
             f"{folder}: no training run (no run.json of `genseg train` in it)",
             hint="--resume takes the folder that `genseg train` wrote",
             code=ExitCode.NOT_FOUND,
-        ) from error
+        )
+    settings, identity = (_object(run, key, path) for key in ("settings", "identity"))
+    values = {key: _object(settings, key, path) for key in settings}
+    lacking = next((key for key, row in values.items() if "value" not in row), None)
+    if lacking is not None:
+        raise GensegError(f"{path}: settings: {lacking} has no value", hint=_RUN_DAMAGED)
+    limit = identity.get("limit")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise GensegError(f"{path}: limit: a number of samples expected, {excerpt(limit)} found", hint=_RUN_DAMAGED)
+    return {key: row["value"] for key, row in values.items()}, limit
+
+
+_RUN_DAMAGED = "run the command that began this run again: it writes run.json anew, in another folder (--out)"
+
+
+def _object(values: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    found = values.get(key)
+    if not isinstance(found, dict):
+        raise GensegError(f"{path}: {key}: an object expected, {excerpt(found)} found", hint=_RUN_DAMAGED)
+    return found
 
 
 def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: bool, quiet: bool) -> ExitCode:
@@ -136,8 +153,7 @@ def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: boo
         raise
     folder = task.place(plan)
     if dry_run:
-        _show_plan(plan, folder, processes=where.total, json=json)
-        return ExitCode.DONE
+        return _dry_run(plan, folder, processes=where.total, json=json)
     if where.total > 1 and "RANK" not in os.environ:
         plan.passes(where.total)  # told once, and before anything is started
         return launch(sys.argv[1:], nproc=where.nproc, nodes=where.nodes, rdzv=where.rdzv)
@@ -147,6 +163,7 @@ def run(task: Task, where: Processes, *, restart: bool, dry_run: bool, json: boo
 
 def _train(plan: Plan, folder: Path, *, restart: bool, json: bool, quiet: bool) -> ExitCode:
     from gensegcli.train.run import train
+    from gensegcli.train.runs import METRICS, read_steps
 
     first = int(os.environ.get("RANK", "0")) == 0
     say = console.say if first and not quiet else _silent
@@ -155,12 +172,16 @@ def _train(plan: Plan, folder: Path, *, restart: bool, json: bool, quiet: bool) 
         if first and json:
             row = {"run": str(folder), "model": str(outcome.model), "step": outcome.step, "steps": outcome.steps}
             data.write(orjson.dumps({**row, "interrupted": outcome.interrupted}).decode() + "\n")
+    if first and not quiet:
+        for words in came_to(read_steps(folder / METRICS)):
+            say(words)
     if outcome.interrupted:
         say(f"interrupted after step {outcome.step} of {outcome.steps}, saved: genseg train --resume {folder}")
         leave_word(ExitCode.INTERRUPTED)
         # A launcher takes any other code for a failure, and ends the processes that are still at it.
         return ExitCode.DONE if REPORTS in os.environ else ExitCode.INTERRUPTED
-    say(f'{outcome.step} steps; genseg predict picture.jpg "…" --model {folder}')
+    say(f"{outcome.step} steps; curves and completions: genseg report {folder} -o training.html")
+    say(f'next: genseg predict picture.jpg "…" --model {folder}')
     return ExitCode.DONE
 
 
@@ -200,6 +221,32 @@ def line(row: Mapping[str, Any]) -> str:
     """What one step measured, in one line."""
     parts = [text.format(row[name]) for name, text in _SHOWN.items() if row.get(name) is not None]
     return ", ".join([*parts, f"{row['seconds']:.1f} s"])
+
+
+_CAME_TO = ("reward", "mask_iou", "loss", "token_accuracy", "held_out_mask_iou")
+
+
+def came_to(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where a run began and where it has come to, in one line: rewards, or the loss where true answers were taught.
+
+    >>> came_to([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}, {"step": 3, "loss": 1.25}])
+    ['loss 2.0000 at step 1, 1.2500 at step 3']
+    >>> came_to([])
+    []
+    """
+    rewarded = any(row.get("reward") is not None for row in rows)
+    parts = []
+    for name in _CAME_TO:
+        known = [row for row in rows if row.get(name) is not None]
+        if not known or (name == "loss" and rewarded):  # GRPO's is near 0 by construction
+            continue
+        text = _SHOWN.get(name, "held-out mask IoU {:.3f}")
+        told = f"{text.format(known[0][name])} at step {known[0]['step']}"
+        if len(known) > 1:
+            number = text[text.index("{") :].split()[0]
+            told += f", {number.format(known[-1][name])} at step {known[-1]['step']}"
+        parts.append(told)
+    return ["; ".join(parts)] if parts else []
 
 
 @contextmanager
@@ -246,14 +293,32 @@ def _bar() -> Generator[Tell]:
             yield tell
 
 
-def _show_plan(plan: Plan, folder: Path, *, processes: int, json: bool) -> None:
+def _dry_run(plan: Plan, folder: Path, *, processes: int, json: bool) -> ExitCode:
+    """Show what would be done; samples that would stop it are told as they would be then."""
+    from gensegcli.train.rows import admitted
+    from gensegcli.train.run import look_at_rows
+
+    plan.passes(processes)
+    console.say(f"checking {len(plan.asked_for)} samples")
+    found = look_at_rows(plan)
+    skip = plan.settings.settings.train.bad_rows == "skip"
+    left_out = frozenset(row.number for row in found)
+    kept = replace(plan, left_out=left_out) if len(left_out) < len(plan.asked_for) else plan
+    _show_plan(kept, folder, [row.record() for row in found], processes=processes, json=json)
+    if plan.policy.path is None:
+        console.say(f"note: {plan.policy.id} is not cached: how long prompts are cannot be said before it is")
+    admitted(found, len(plan.asked_for), skip=skip, tell=lambda words: console.say(f"note: {words}"))
+    return ExitCode.DONE
+
+
+def _show_plan(plan: Plan, folder: Path, bad: list[dict[str, Any]], *, processes: int, json: bool) -> None:
     from gensegcli.train.memory import estimate
 
     facts, memory = plan.facts(processes), estimate(plan, processes)
     rows = plan.settings.rows()
     if json:
         settings = {key: {"value": value, "from": origin} for key, value, origin in rows}
-        whole = {**facts, "out": str(folder), "memory": memory.as_json(), "settings": settings}
+        whole = {**facts, "bad_rows": bad, "out": str(folder), "memory": memory.as_json(), "settings": settings}
         sys.stdout.buffer.write(orjson.dumps(whole, option=orjson.OPT_APPEND_NEWLINE))
         return
     sys.stdout.write(

@@ -159,7 +159,7 @@ def parse_json(content: bytes | str, place: str, *, hint: str = "", unique: bool
     except _DuplicateKeyError as error:
         raise GensegError(f"{place}: the key {error.args[0]!r} stands twice in one object", hint=hint) from None
     except RecursionError:
-        raise _too_deep(place) from None
+        raise _too_deep(place, hint) from None
 
 
 def parse_json_object(content: bytes | str, place: str, *, hint: str = "", unique: bool = False) -> dict[str, Any]:
@@ -306,10 +306,10 @@ def _parse_leniently(content: bytes | str, place: str, refused: ValueError, *, h
     except _DuplicateKeyError as error:
         raise GensegError(f"{place}: the key {error.args[0]!r} stands twice in one object", hint=hint) from None
     except RecursionError:
-        raise _too_deep(place) from None
+        raise _too_deep(place, hint) from None
     except TypeError as error:
         if "ecursion" in str(error):
-            raise _too_deep(place) from None
+            raise _too_deep(place, hint) from None
         raise GensegError(f"{place}: holds text that is not Unicode (a lone surrogate)", hint=hint) from None
     except ValueError:  # not JSON by either parser; orjson's words say where
         raise GensegError(f"{place}: not JSON ({_first_line(refused)})", hint=hint) from None
@@ -330,8 +330,8 @@ def _lines(lines: Iterable[bytes], name: str, *, unique: bool) -> Iterator[Line]
             yield Line(place, None, problem)
 
 
-def _too_deep(place: str) -> GensegError:
-    return GensegError(f"{place}: brackets nest too deeply")
+def _too_deep(place: str, hint: str = "") -> GensegError:
+    return GensegError(f"{place}: brackets nest too deeply", hint=hint)
 
 
 def _first_line(error: ValueError) -> str:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -96,8 +96,12 @@ class Samples:
         return len(self._rows)
 
     def __getitem__(self, number: int) -> Sample:
+        return from_row(self.row(number))
+
+    def row(self, number: int) -> dict[str, Any]:
+        """The row of a sample as it is stored."""
         shard, group, row = self._rows[number]
-        return from_row(self._group(shard, group).slice(row, 1).to_pylist()[0])
+        return self._group(shard, group).slice(row, 1).to_pylist()[0]
 
     def _group(self, shard: int, group: int) -> pa.Table:
         key = (shard, group)

@@ -62,10 +62,12 @@ class Plan(Setup):
     Attributes:
         data: what it is trained on.
         limit: only so many samples of it.
+        left_out: numbers of samples that cannot be trained on.
     """
 
     data: EvalSet
     limit: int | None
+    left_out: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, resolved: Resolved, *, limit: int | None = None) -> Plan:
@@ -108,6 +110,7 @@ class Plan(Setup):
             "stage": train.stage,
             "data": f"{self.data.name} ({self.data.path})",
             "samples": len(self.numbers),
+            "samples_left_out": len(self.left_out) + self.unteachable,
             "steps": self.steps,
             "sequences_per_step": self.sequences,
             "processes": processes,
@@ -137,9 +140,21 @@ class Plan(Setup):
     @cached_property
     def numbers(self) -> list[int]:
         """Of the samples that are trained on."""
-        if self.reward is not None:
-            return list(range(len(self.data.index())))[: self.limit]
-        return teachable(self.data)[: self.limit]
+        return [number for number in self.asked_for if number not in self.left_out]
+
+    @cached_property
+    def asked_for(self) -> list[int]:
+        """Numbers of the samples that the limit leaves of those that can teach, those included that are left out."""
+        return self._able[: self.limit]
+
+    @cached_property
+    def _able(self) -> list[int]:
+        return list(range(len(self.data.index()))) if self.reward is not None else teachable(self.data)
+
+    @property
+    def unteachable(self) -> int:
+        """How many samples of the set show no answer, as an object has neither two points nor a mask (SFT)."""
+        return len(self.data.index()) - len(self._able)
 
     def order(self) -> list[int]:
         """Numbers of the samples in the order of training."""

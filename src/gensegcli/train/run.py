@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast_object_list
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.trainer import TRAINER_STATE_NAME
 
 import gensegcli
 from gensegcli.errors import ExitCode, GensegError
 from gensegcli.evaluate.data import open_set
+from gensegcli.files.text import read_json_object
 from gensegcli.models import resolve_segmenter
 from gensegcli.policy.hf import choose_attention, choose_device, stop_ids
 from gensegcli.policy.prompting import checked_processor
@@ -27,14 +29,16 @@ from gensegcli.train.arguments import grpo_arguments, sft_arguments
 from gensegcli.train.data import Samples
 from gensegcli.train.interrupt import StopAfterStep
 from gensegcli.train.questions import Questions
+from gensegcli.train.rows import admitted, bad_rows
 from gensegcli.train.runs import (
     CHECKPOINTS,
     MODEL,
     checkpoint_folder,
     checkpoints,
+    finished_at,
     forget,
     forget_unfinished,
-    is_finished,
+    write_bad_rows,
 )
 from gensegcli.train.trainer import Journal
 
@@ -42,8 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gensegcli.config import Settings
+    from gensegcli.families import PolicyEntry
     from gensegcli.segmenter.base import Segmenter
     from gensegcli.train.plan import Plan
+    from gensegcli.train.rows import BadRow
     from gensegcli.train.trainer import RunTrainer
 
 
@@ -88,9 +94,10 @@ def train(
     with ExitStack() as stack:
         if first:
             _open(stack, plan, folder, restart=restart)
-        if not restart and is_finished(folder, plan.steps):
+        finished = None if restart else finished_at(folder)
+        if finished is not None:
             on_phase("nothing left to do")
-            return Outcome(plan.steps, plan.steps, folder / MODEL, interrupted=False)
+            return Outcome(finished, finished, folder / MODEL, interrupted=False)
         done = max(checkpoints(folder), default=0) if first else 0
         journal = Journal(folder, plan.passport(), after=done, writes=first, tell=on_step)
         stack.callback(journal.close)
@@ -102,7 +109,10 @@ def train(
             stack.callback(trainer.close)
             trainer.add_callback(stop)
             [done] = broadcast_object_list([done])  # the others may have looked too early
-            on_phase(f"training from step {done + 1} of {plan.steps}")
+            steps = len(trainer.train_dataset) // plan.settings.settings.train.prompts_per_step
+            if done:
+                _check_state(checkpoint_folder(folder, done))
+            on_phase(f"training from step {done + 1} of {steps}")
             with stop.listening():
                 trainer.train(resume_from_checkpoint=str(checkpoint_folder(folder, done)) if done else None)
         except torch.OutOfMemoryError as error:
@@ -126,9 +136,12 @@ def build(
     device = _own_device(settings.model.device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     samples = Samples(plan.data)
+    processor = _processor(policy.path)
+    # Joins the processes, which begin with the same samples.
+    arguments = (sft_arguments if plan.reward is None else grpo_arguments)(settings, folder, device=device, world=world)
+    questions = _questions(plan, samples, processor, policy.entry)
+    plan = without_bad_rows(plan, samples, questions, folder, on_phase=on_phase)
     on_phase(f"loading {policy.id}")
-    processor = checked_processor(load_processor("policy", policy.path, AutoProcessor.from_pretrained), policy.path)
-    processor.tokenizer.padding_side = "left"
     model = load_weights(
         "policy",
         policy.path,
@@ -137,27 +150,21 @@ def build(
         dtype=torch.float32,
         attn_implementation=choose_attention(settings.model.attention, device, torch.float32),
     )
-    rows = {"most_tokens": train.max_prompt_tokens, "keep": 4 * train.prompts_per_step}
-    asked = (samples, plan.dialect, policy.entry, processor)
     shared = {"model": model, "processing_class": processor, "peft_config": _adapters(settings)}
     wants_masks = train.eval_data is not None or (plan.reward is not None and plan.reward.needs_masks)
     segmenter = _segmenter(plan, device, on_phase) if wants_masks else None
     if plan.reward is None:
-        from gensegcli.train.sft import Demonstrations, DemonstrationTrainer
+        from gensegcli.train.sft import DemonstrationTrainer
 
-        trainer = DemonstrationTrainer(
-            args=sft_arguments(settings, folder, device=device, world=world),
-            train_dataset=Demonstrations(*asked, **rows).dataset(plan.order()),
-            **shared,
-        )
+        trainer = DemonstrationTrainer(args=arguments, train_dataset=questions.dataset(plan.order()), **shared)
     else:
         from gensegcli.train.grpo import PolicyTrainer, RewardFunction
 
         mode = PromptMode(settings.predict.mode)
         scorer = Scorer(plan.reward, plan.dialect, policy.entry, segmenter, mode=mode)
         trainer = PolicyTrainer(
-            args=grpo_arguments(settings, folder, device=device, world=world),
-            train_dataset=Questions(*asked, **rows).dataset(plan.order()),
+            args=arguments,
+            train_dataset=questions.dataset(plan.order()),
             entry=policy.entry,
             reward=RewardFunction(scorer, processor.tokenizer, stop_ids(model.generation_config, processor.tokenizer)),
             most_tokens=train.max_prompt_tokens,
@@ -175,6 +182,63 @@ def build(
             HeldOut(trainer, held_out, settings, dialect=plan.dialect, entry=policy.entry, segmenter=segmenter)
         )
     return trainer
+
+
+def look_at_rows(plan: Plan) -> list[BadRow]:
+    """Samples that cannot be trained on, for a run that is not begun: prompts are measured if the model is here."""
+    samples = Samples(plan.data)
+    policy = plan.policy
+    asked = _questions(plan, samples, _processor(policy.path), policy.entry) if policy.path else None
+    return bad_rows(samples, plan.asked_for, asked)
+
+
+def _processor(folder: Path) -> Any:
+    processor = checked_processor(load_processor("policy", folder, AutoProcessor.from_pretrained), folder)
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def _questions(plan: Plan, samples: Samples, processor: Any, entry: PolicyEntry) -> Questions:
+    kind: type[Questions] = Questions
+    if plan.reward is None:
+        from gensegcli.train.sft import Demonstrations
+
+        kind = Demonstrations
+    train = plan.settings.settings.train
+    held = {"most_tokens": train.max_prompt_tokens, "keep": 4 * train.prompts_per_step}
+    return kind(samples, plan.dialect, entry, processor, **held)
+
+
+def _check_state(checkpoint: Path) -> None:
+    hint = f"remove {checkpoint} to go on from the checkpoint before it"
+    read_json_object(checkpoint / TRAINER_STATE_NAME, hint=hint)
+
+
+def without_bad_rows(
+    plan: Plan,
+    samples: Samples,
+    questions: Questions,
+    folder: Path,
+    *,
+    on_phase: Callable[[str], object] = lambda _: None,
+) -> Plan:
+    """The plan without samples that cannot be trained on, the same for all processes; the first one looks.
+
+    Raises:
+        GensegError: there are such samples, and they are not to be skipped; the folder lists them.
+    """
+    left_out = None
+    if int(os.environ.get("RANK", "0")) == 0:
+        wanted = plan.asked_for
+        on_phase(f"checking {len(wanted)} samples")
+        if plan.unteachable:
+            on_phase(f"left out: {plan.unteachable} samples with an object that has neither two points nor a mask")
+        found = bad_rows(samples, wanted, questions)
+        listed = write_bad_rows(folder, [row.record() for row in found])
+        skip = plan.settings.settings.train.bad_rows == "skip"
+        left_out = admitted(found, len(wanted), skip=skip, listed=str(listed or ""), tell=on_phase)
+    [left_out] = broadcast_object_list([left_out])
+    return replace(plan, left_out=left_out)
 
 
 def _open(stack: ExitStack, plan: Plan, folder: Path, *, restart: bool) -> None:

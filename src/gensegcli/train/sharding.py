@@ -108,7 +108,8 @@ def gathered(model: nn.Module) -> Generator[None]:
     """
     if isinstance(model, FSDPModule):
         # FSDP takes what runs first for the root. Where adapters wrap the model, that would be a part of it.
-        fully_shard.state(model)._lazy_init()  # type: ignore[attr-defined]
+        state: Any = getattr(fully_shard, "state")(model)  # noqa: B009 - PyTorch puts it there when it decorates
+        state._lazy_init()
     units = [module for module in model.modules() if isinstance(module, FSDPModule)]
     try:
         for unit in units:

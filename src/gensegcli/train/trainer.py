@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel, load_peft_weights
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, PrinterCallback
 
-from gensegcli.atomic import discard
-from gensegcli.errors import GensegError
+from gensegcli.atomic import discard, saving
+from gensegcli.errors import ExitCode, GensegError
 from gensegcli.pretrained import load_weights, quiet_progress
 from gensegcli.store import write_json
 from gensegcli.train import sharding
 from gensegcli.train.phases import Phases
 from gensegcli.train.rollouts import plain
-from gensegcli.train.runs import CHECKPOINTS, METRICS, MODEL_DRAFT, StepLog
+from gensegcli.train.runs import CHECKPOINTS, METRICS, MODEL_DRAFT, NO_ROOM, StepLog
 from gensegcli.train.watch import TRAINER_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from gensegcli.train.export import Passport
 
@@ -31,6 +37,26 @@ OFFENDING = "offending.json"
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
 _ADAPTED = "base_model.model."
 """Before the names of all weights of a model with adapters."""
+
+
+_FULL = 16 << 20
+"""Free bytes below which a write that failed has failed for want of room."""
+
+
+@contextmanager
+def writing(folder: Path) -> Generator[None]:
+    """As `atomic.saving`, for what PyTorch and safetensors write too: of a full disk they make no OSError.
+
+    Nothing but writing may run inside: PyTorch's error is a RuntimeError, as are those of other processes.
+    """
+    try:
+        with saving(folder, hint=NO_ROOM):
+            yield
+    except (RuntimeError, SafetensorError) as error:
+        exists = next(path for path in (folder, *folder.parents) if path.exists())
+        full = shutil.disk_usage(exists).free < _FULL
+        reason = os.strerror(errno.ENOSPC) if full else str(error).partition("\n")[0]
+        raise GensegError(f"{folder}: cannot be saved ({reason})", hint=NO_ROOM, code=ExitCode.ENVIRONMENT) from error
 
 
 class Journal:
@@ -169,18 +195,18 @@ class RunTrainer:
         state = model.state_dict() if state_dict is None else state_dict
         folder = Path(output_dir or self.args.output_dir)
         if isinstance(model, PeftModel):
-            with quiet_progress():
+            with quiet_progress(), writing(folder):
                 model.save_pretrained(folder / model.active_adapter, state_dict=state)
         self._write(folder, *without_adapters(model, state))
 
     def _write(self, folder: Path, model: Any, state: dict[str, Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         # Gathered one by one, tied weights share no memory, by which they would be known.
         state = state | {twin: state[name] for twin, name in model.all_tied_weights_keys.items() if name in state}
-        with quiet_progress():
+        with quiet_progress(), writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             model.save_pretrained(folder, state_dict=state)
-        self.processing_class.save_pretrained(folder)
-        self.journal.passport.write(folder, self.state.global_step)
+            self.processing_class.save_pretrained(folder)
+            self.journal.passport.write(folder, self.state.global_step)
 
     def export(self, folder: Path) -> None:
         """The trained policy alone, in the number format in which it was trained to compute; whole, or not there."""
@@ -193,8 +219,9 @@ class RunTrainer:
             draft = folder.with_name(MODEL_DRAFT)
             discard(draft)
             self._write(draft, model, state)
-            discard(folder)
-            draft.rename(folder)
+            with writing(folder):
+                discard(folder)
+                draft.rename(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Weights, or the adapters in the folder of their name: the whole model beside it has them merged."""
@@ -213,7 +240,9 @@ class RunTrainer:
         sharding.load_weights(model, state, strict=not adapted)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        # transformers' own files are small: what they fail of is an OSError.
+        with saving(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}"), hint=NO_ROOM):
+            super()._save_checkpoint(model, trial)
         self.journal.checkpoint(self.state.global_step)
         self.accelerator.wait_for_everyone()  # none goes on, or ends the launch, before the checkpoint is whole
 
@@ -221,16 +250,32 @@ class RunTrainer:
         """Whole and by name, so that any number of processes can go on from it."""
         state = sharding.optimizer_state(self.model, self.optimizer)
         if self.args.should_save:
-            torch.save(state, Path(output_dir, _OPTIMIZER))
-            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, _SCHEDULER))
+            with writing(Path(output_dir)):
+                torch.save(state, Path(output_dir, _OPTIMIZER))
+                torch.save(self.lr_scheduler.state_dict(), Path(output_dir, _SCHEDULER))
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        with writing(Path(output_dir)):
+            super()._save_rng_state(output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
         first = self.accelerator.is_main_process
-        state = torch.load(Path(checkpoint, _OPTIMIZER), map_location="cpu", weights_only=True) if first else {}
+        state = _loaded(Path(checkpoint, _OPTIMIZER)) if first else {}
         sharding.load_optimizer_state(self.model, self.optimizer, state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, _SCHEDULER), weights_only=True))
+        self.lr_scheduler.load_state_dict(_loaded(Path(checkpoint, _SCHEDULER)))
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise GensegError(
+            f"{path}: cannot be read ({str(error).partition(chr(10))[0] or type(error).__name__})",
+            hint=f"remove {path.parent} to go on from the checkpoint before it",
+            code=ExitCode.NOT_FOUND,
+        ) from error
 
 
 @torch.no_grad()
