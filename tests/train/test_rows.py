@@ -80,11 +80,13 @@ def test_each_flaw_is_named_with_the_sample(changed: Callable[..., Plan], rows: 
             5: _picture(bytes=small.getvalue()),
             6: {"query": None},
             8: {"width": None},
+            9: {"id": rows[10]["id"]},
         }
     )
     bad = look_at_rows(plan)
-    assert [(row.number, row.id) for row in bad] == [(number, rows[number]["id"]) for number in (1, 2, 3, 4, 5, 6, 8)]
-    assert [row.flaw for row in bad] == [Flaw.LONG, Flaw.PICTURE, Flaw.PICTURE, *[Flaw.DAMAGED] * 4]
+    numbers = (1, 2, 3, 4, 5, 6, 8, 10)
+    assert [(row.number, row.id) for row in bad] == [(number, rows[number]["id"]) for number in numbers]
+    assert [row.flaw for row in bad] == [Flaw.LONG, Flaw.PICTURE, Flaw.PICTURE, *[Flaw.DAMAGED] * 5]
     words = [
         "tokens, and train.max_prompt_tokens is 128",
         "not a picture that can be read",
@@ -93,6 +95,7 @@ def test_each_flaw_is_named_with_the_sample(changed: Callable[..., Plan], rows: 
         "its picture is 9x7, its row says {}x{}".format(rows[5]["width"], rows[5]["height"]),
         "no query",
         "its size is Nonex",
+        "row 9 has its id, too",
     ]
     for row, part in zip(bad, words, strict=True):
         assert part in row.problem

@@ -90,7 +90,7 @@ class Samples:
         ]
         self._held: OrderedDict[tuple[int, int], pa.Table] = OrderedDict()
         if not self._rows:
-            raise GensegError(f"{self.data.path}: holds no samples", code=ExitCode.NOT_FOUND)
+            raise _empty(self.data)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -108,7 +108,7 @@ class Samples:
         if key not in self._held:
             try:
                 self._held[key] = self._files[shard].read_row_group(group)
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise _unreadable(self.data.shards[shard], error) from error
         self._held.move_to_end(key)
         while len(self._held) > _GROUPS_HELD:
@@ -150,14 +150,32 @@ def needs_masks(data: EvalSet, terms: Sequence[str]) -> None:
 def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> GensegError:
     return GensegError(
-        f"{path}: cannot be read ({error})", hint="run the same `genseg prep` again", code=ExitCode.NOT_FOUND
+        f"{path}: cannot be read ({str(error).partition(chr(10))[0]})",
+        hint="run the same `genseg prep` again",
+        code=ExitCode.NOT_FOUND,
     )
+
+
+def count_samples(data: EvalSet) -> int:
+    """How many samples a set has, damaged ones included: `train/rows.py` looks at each.
+
+    Raises:
+        GensegError: a shard is missing or damaged, or the set is empty.
+    """
+    count = sum(_opened(path).metadata.num_rows for path in data.shards)
+    if not count:
+        raise _empty(data)
+    return count
+
+
+def _empty(data: EvalSet) -> GensegError:
+    return GensegError(f"{data.path}: holds no samples", code=ExitCode.NOT_FOUND)
 
 
 def teachable(data: EvalSet) -> list[int]:
@@ -168,11 +186,14 @@ def teachable(data: EvalSet) -> list[int]:
     """
     numbers, start = [], 0
     for shard in data.shards:
-        rows = pq.read_table(shard, columns=["targets"])["targets"].to_pylist()
+        try:
+            rows = _opened(shard).read(["targets"])["targets"].to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(shard, error) from error
         numbers += [
             start + at
             for at, targets in enumerate(rows)
-            if all(len(target["points"]) >= POINTS or target["mask"] for target in targets)
+            if all(len(target["points"] or ()) >= POINTS or target["mask"] for target in targets or ())
         ]
         start += len(rows)
     if not numbers:

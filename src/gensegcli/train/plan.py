@@ -10,7 +10,7 @@ from gensegcli.dialects import get_dialect
 from gensegcli.errors import GensegError
 from gensegcli.models import resolve_policy, resolve_segmenter
 from gensegcli.rewards.compose import TERMS, Reward
-from gensegcli.train.data import find_training_set, needs_masks, teachable, training_order
+from gensegcli.train.data import count_samples, find_training_set, needs_masks, teachable, training_order
 from gensegcli.train.export import Passport
 
 if TYPE_CHECKING:
@@ -149,12 +149,12 @@ class Plan(Setup):
 
     @cached_property
     def _able(self) -> list[int]:
-        return list(range(len(self.data.index()))) if self.reward is not None else teachable(self.data)
+        return list(range(count_samples(self.data))) if self.reward is not None else teachable(self.data)
 
     @property
     def unteachable(self) -> int:
         """How many samples of the set show no answer, as an object has neither two points nor a mask (SFT)."""
-        return len(self.data.index()) - len(self._able)
+        return count_samples(self.data) - len(self._able)
 
     def order(self) -> list[int]:
         """Numbers of the samples in the order of training."""

@@ -86,10 +86,13 @@ def bad_rows(samples: Samples, numbers: Iterable[int], questions: Questions | No
 def _sound(samples: Samples, numbers: Sequence[int], found: list[BadRow]) -> Iterator[tuple[int, Sample, Size]]:
     """Samples of sound form with the size of their picture; the others are added to `found`."""
     picture, size = b"", Size(0, 0)
+    first: dict[str, int] = {}
     for number in numbers:
         row = samples.row(number)
         name = row["id"] if isinstance(row["id"], str) and row["id"] else f"row {number}"
         problem = damage(row)
+        if not problem and first.setdefault(name, number) != number:
+            problem = f"row {first[name]} has its id, too"
         if problem:
             found.append(BadRow(number, name, Flaw.DAMAGED, problem))
             continue
