@@ -187,7 +187,7 @@ def teachable(data: EvalSet) -> list[int]:
     numbers, start = [], 0
     for shard in data.shards:
         try:
-            rows = _opened(shard).read(["targets"])["targets"].to_pylist()
+            rows = pq.read_table(shard, columns=["targets"])["targets"].to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(shard, error) from error
         numbers += [
