@@ -54,6 +54,7 @@ def _few_torch_threads() -> None:
         torch.set_num_threads(2)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal the tests out by file, files with slow tests first, and skip those that need a GPU where there is none."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

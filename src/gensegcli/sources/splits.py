@@ -49,9 +49,8 @@ def choose(files: Sequence[str], split: str | None, *, base: str, name: str) -> 
     wanted = None if split in (None, ALL) else same(split)
     named = {file: split_of(file, base) for file in files}
     if any(named.values()):
-        found = {told or "" for told in named.values()}
         chosen = [file for file, told in named.items() if wanted is None or told == wanted]
-        return Choice(_one_split(chosen, wanted, found, name))
+        return Choice(_one_split(chosen, wanted, set(named.values()), name))
     told = _in_column(files)
     if told:
         _one_split([word for word in told if wanted in (None, word)], wanted, told, name)
@@ -90,13 +89,13 @@ def same(split: str) -> str:
     return _SAME.get(word, word)
 
 
-def split_of(file: str, base: str = "") -> str | None:
-    """The split that a file's name says, or else the nearest of its folders; None if none does.
+def split_of(file: str, base: str = "") -> str:
+    """The split that a file's name says, or else the nearest of its folders; empty if none does.
 
     >>> split_of("data/test-00000-of-00003.parquet"), split_of("default/validation/0000.parquet"), split_of("a.parquet")
-    ('test', 'val', None)
+    ('test', 'val', '')
     >>> split_of("hub/owner__refs_test/train.parquet"), split_of("train_val.parquet"), split_of("latest.parquet")
-    ('train', 'train-val', None)
+    ('train', 'train-val', '')
     """
     relative = PurePosixPath(file.removeprefix(base).lstrip("/"))
     shard = _SHARD.fullmatch(relative.stem)
@@ -106,7 +105,7 @@ def split_of(file: str, base: str = "") -> str | None:
         if found := _words(part):
             return found
     last = PurePosixPath(base).name
-    return same(last) if _words(last) == same(last) else None
+    return same(last) if _words(last) == same(last) else ""
 
 
 def _words(part: str) -> str:
