@@ -141,7 +141,8 @@ def _first(reports: Path) -> dict[str, Any] | None:
     from gensegcli.files.text import read_json_object
 
     rows = [read_json_object(path) for path in reports.glob("*.json")]
-    return min(rows, key=lambda row: row["time"]) if rows else None
+    # What a process says in words comes before the tracebacks of those whose connection to it broke meanwhile.
+    return min(rows, key=lambda row: ("message" not in row, row["time"])) if rows else None
 
 
 def _silent_end(exit_code: int) -> dict[str, Any]:
