@@ -168,3 +168,19 @@ def test_the_demo_runs_and_is_labelled_as_what_it_is(genseg: Callable[..., Any],
     for path in overlays:
         with Image.open(path) as picture:
             picture.verify()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize(
+    "command", [["models"], ["prep", "ls"], ["doctor"], ["predict", "photos/0.png", "dog", "--dry-run"]]
+)
+def test_tables_fit_the_terminal(
+    genseg: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, command: list[str], width: int
+) -> None:
+    monkeypatch.setattr("gensegcli.cli.tables.terminal_width", lambda _: width)
+    monkeypatch.setattr("gensegcli.cli.predict_run.terminal_width", lambda _: width)
+    whole = genseg(*command).stdout
+    assert whole
+    # A word that is wider than the terminal (a path, an address) stays whole in a line of its own.
+    assert [line for line in whole.splitlines() if len(line) > width and max(map(len, line.split())) < width // 2] == []
+    assert "…" not in whole

@@ -360,6 +360,8 @@ def test_a_table_of_pictures_holds_no_formula(tmp_path: Path) -> None:
 
 def test_all_means_every_format_and_options_without_their_format_are_refused(tmp_path: Path) -> None:
     assert Exporter(tmp_path, ["all"]).formats == FORMATS
+    with pytest.raises(GensegError, match="formats is a text, expected a list"):
+        Exporter(tmp_path, "png")
     with pytest.raises(GensegError, match="yolo"):
         Exporter(tmp_path, ["png"], copy_images=True)
     with pytest.raises(GensegError, match="coco"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from gensegcli.atomic import own_folder, replacing, saving
@@ -14,7 +15,6 @@ from gensegcli.exports.yolo import YoloDataset, copied_name, discard_yolo, is_co
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from PIL.Image import Image
 
@@ -77,8 +77,10 @@ class Exporter:
             copy_images: put the pictures into `yolo/images/`.
 
         Raises:
-            GensegError: a format that does not exist, or pictures to be copied without `yolo`.
+            GensegError: no list of formats, one that does not exist, or pictures to be copied without `yolo`.
         """
+        if isinstance(formats, str):
+            raise GensegError("formats is a text, expected a list", hint=f"[{formats!r}]")
         formats = FORMATS if "all" in formats else formats
         for name in formats:
             if name not in FORMATS:
@@ -87,7 +89,7 @@ class Exporter:
             raise GensegError("pictures are copied for the format yolo, which was not asked for", hint="--save yolo")
         if images_root is not None and "coco" not in formats:
             raise GensegError("--images-root is for the format coco, which was not asked for", hint="--save coco")
-        self.folder, self.images_root, self.copy_images = folder, images_root, copy_images
+        self.folder, self.images_root, self.copy_images = Path(folder), images_root, copy_images
         self.formats = tuple(dict.fromkeys(formats))
         self.notes: list[str] = []
         """What the user should know of the files over all predictions, once they are built."""
