@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +13,7 @@ from gensegcli.config import resolve
 from gensegcli.prep.inputs import Inputs, read_raw
 from gensegcli.prep.recipe import resolve as resolve_recipe
 from gensegcli.prep.run import prepare
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +33,19 @@ SMALL = (
     "train.save_steps=100",
     "model.device=cpu",
 )
+
+
+def run_two_processes(module: str, *arguments: str) -> None:
+    """Run a module of the tests in two processes that train together."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from gensegcli.train.arguments import _sharding
 from gensegcli.train.run import train
 from gensegcli.train.runs import METRICS, ROLLOUTS, checkpoints, read_steps
 from tests.checkpoints import BUILDERS
+from tests.train.conftest import run_two_processes
 from tests.train.ranks import SMALL, plan
 
 if TYPE_CHECKING:
@@ -49,15 +50,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def two(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of `ranks.py`, by two processes."""
     folder = tmp_path_factory.mktemp("two")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launcher, "-m", "tests.train.ranks", str(scenes), str(folder)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_two_processes("tests.train.ranks", str(scenes), str(folder))
     return folder
 
 

@@ -2,16 +2,13 @@
 learn in one; and what comes after: checkpoints, merged adapters, resumed runs, held-out answers.
 
 Tolerances: two processes add the same numbers in another order. In fp32 that makes a relative difference of up to 5e-6 in
-the gradient of a weight, and more after an update, as AdamW divides by the gradient's size. A head whose gradients are not added up over processes is wrong by 0.3 and
-more.
+the gradient of a weight, and more after an update, as AdamW divides by the gradient's size. A head whose gradients are
+not added up over processes is wrong by 0.3 and more.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +26,7 @@ from gensegcli.train.memory import estimate
 from gensegcli.train.runs import METRICS, ROLLOUTS, read_steps
 from tests.checkpoints import BUILDERS
 from tests.train import untied
+from tests.train.conftest import run_two_processes
 from tests.train.untied import BEGUN, GRADIENTS, HELD, RUNS, SAID, STEPS, TEXT
 
 if TYPE_CHECKING:
@@ -77,15 +75,7 @@ def two(scenes: Path, models: Path, one: One, tmp_path_factory: pytest.TempPathF
     """The same by two processes."""
     folder = tmp_path_factory.mktemp("two")
     untied.cut_back(one("sft"), folder / BEGUN)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launcher, "-m", "tests.train.untied", str(scenes), str(models), str(folder)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    run_two_processes("tests.train.untied", str(scenes), str(models), str(folder))
     return folder
 
 

@@ -194,7 +194,7 @@ class _Picture:
     def _object(self, mask: MaskSource, frames: Sequence[AnnotationFrame]) -> _Object:
         if mask not in self._objects:
             whole = self.frames.mask(mask, frames)
-            self.dropped_parts += mask.degenerate_parts() if isinstance(mask, CocoMask) else 0
+            self.dropped_parts += mask.degenerate if isinstance(mask, CocoMask) else 0
             if whole is None:
                 raise Unusable(_EMPTY, "the object's mask has no pixel")
             height, width = whole.pixels.shape

@@ -44,21 +44,24 @@ class CocoMask:
     """A COCO `segmentation`, kept as JSON: a tenth of the memory of the lists of numbers it stands for."""
 
     segmentation: bytes
+    degenerate: int = 0
+    """How many polygons were left out because they have no three corners, beside others that have."""
+
+    @classmethod
+    def of(cls, segmentation: Any) -> CocoMask:
+        """The mask of a `segmentation` as a file has it, without its degenerate polygons."""
+        sound = _sound_parts(segmentation)
+        return cls(orjson.dumps(sound), len(segmentation) - len(sound) if isinstance(segmentation, list) else 0)
 
     def read(self, size: Size) -> np.ndarray:
         return decode(self.rle(size))
 
     def rle(self, size: Size) -> Rle:
-        """The mask as run lengths, of the polygons that are some; raises what `read` raises."""
+        """The mask as run lengths; raises what `read` raises."""
         segmentation = orjson.loads(self.segmentation)
         if isinstance(segmentation, dict) and segmentation.get("size") not in (None, [size.height, size.width]):
             raise SizeMismatchError(f"mask of {segmentation['size']} (height, width), picture of {list(size)[::-1]}")
-        return from_coco(_sound_parts(segmentation), size)
-
-    def degenerate_parts(self) -> int:
-        """How many polygons are left out because they have no three corners, beside others that have."""
-        segmentation = orjson.loads(self.segmentation)
-        return len(segmentation) - len(_sound_parts(segmentation)) if isinstance(segmentation, list) else 0
+        return from_coco(segmentation, size)
 
 
 def _sound_parts(segmentation: Any) -> Any:
@@ -120,7 +123,7 @@ def read_index(path: Path, wanted: Collection[Id] | None = None) -> CocoIndex:
             )
         segmentation = annotation.get("segmentation")
         objects[number] = RawTarget(
-            CocoMask(orjson.dumps(segmentation)) if segmentation not in (None, [], "") else None,
+            CocoMask.of(segmentation) if segmentation not in (None, [], "") else None,
             ann_id=as_number(number),
             category_id=as_number(annotation.get("category_id")),  # some tools write names
         )

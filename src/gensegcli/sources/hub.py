@@ -145,7 +145,7 @@ def _flat_polygon(row: Row, _cell: Cell, _frame: Size) -> RawRef:
         id=str(row.get("question_id", "")),
         picture=None,
         sentences=tuple(Sentence(text) for text in row["answer"]),
-        targets=(RawTarget(CocoMask(orjson.dumps([list(row["segmentation"])]))),),
+        targets=(RawTarget(CocoMask.of([list(row["segmentation"])])),),
         provenance={"image_id": image_id} if image_id is not None else {},
     )
 
