@@ -277,6 +277,7 @@ def test_bad_cells_of_a_csv_are_set_aside(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("m.csv", b"picture,query\na.jpg,q\n", "no column 'image', found picture, query"),
+        ("m.csv", b"image,qu\xe4ry\na.jpg,q\n", "the names of the columns are not UTF-8"),
         ("m.csv", b"", "no column 'image', found nothing"),
         ("m.parquet", b"PAR1 nothing", "not a readable Parquet file"),
         ("m.parquet", b"", "not a readable Parquet file"),

@@ -77,6 +77,8 @@ def _csv(path: str) -> Iterator[Row]:
             header = [name.strip() for name in next(reader, [])]
         except csv.Error as error:
             raise GensegError(f"{path}:1: not CSV ({error})") from None
+        if any("\udc80" <= character <= "\udcff" for name in header for character in name):
+            raise GensegError(f"{path}:1: the names of the columns are not UTF-8", hint="save it again as CSV UTF-8")
         _check_columns(path, header)
         while True:
             try:

@@ -53,6 +53,7 @@ def load_weights(kind: str, folder: Path, load: Callable[..., Any], **settings: 
     Raises:
         GensegError: damaged, missing or unfitting weights.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from torch import OutOfMemoryError
 
@@ -64,7 +65,7 @@ def load_weights(kind: str, folder: Path, load: Callable[..., Any], **settings: 
             )
     except OutOfMemoryError:
         raise
-    except (*FAULTS, SafetensorError) as error:
+    except (*FAULTS, SafetensorError, StrictDataclassError) as error:
         raise bad_folder(kind, folder, f"cannot be loaded: {first_line(error)}") from error
     if loading["missing_keys"]:
         # transformers only warns and goes on with random weights in their place.
@@ -75,10 +76,15 @@ def load_weights(kind: str, folder: Path, load: Callable[..., Any], **settings: 
 
 def load_processor(kind: str, folder: Path, load: Callable[..., Any]) -> Any:
     """The processor of a folder by `from_pretrained` of its class; see `load_weights`."""
+    from huggingface_hub.errors import StrictDataclassError
+
     check_files(kind, folder)
     try:
         return load(folder, local_files_only=True)
-    except FAULTS as error:
+    except Exception as error:
+        # tokenizers raises this very class over its files; what is derived from it is told only if it is a known fault.
+        if type(error) is not Exception and not isinstance(error, (*FAULTS, StrictDataclassError)):
+            raise
         raise bad_folder(kind, folder, f"has a processor that cannot be loaded: {first_line(error)}") from error
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -211,6 +212,18 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _with(changes: dict[str, Any]) -> Callable[[Path], None]:
+    """Lays other values over a JSON file, one level deep."""
+
+    def change(path: Path) -> None:
+        found = json.loads(path.read_text())
+        for key, value in changes.items():
+            found[key] = {**found[key], **value} if isinstance(value, dict) else value
+        path.write_text(json.dumps(found))
+
+    return change
+
+
 def _without_a_weight(path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -246,6 +259,19 @@ def _without_a_weight(path: Path) -> None:
             "processor_config.json",
             lambda path: path.write_text('{"image_processor": [1]}'),
             r"processor_config\.json: not the settings",
+        ),
+        (
+            "tokenizer.json",
+            _with({"added_tokens": [{"id": 0, "content": ["a"]}]}),
+            "has a processor that cannot be loaded",
+        ),
+        ("config.json", _with({"vision_end_token_id": True}), "Validation error for field 'vision_end_token_id'"),
+        ("config.json", _with({"image_token_id": 3}), r"has no placeholder for the picture in its prompt \(token 3\)"),
+        ("tokenizer_config.json", _with({"model_max_length": "1024"}), "has a tokenizer that does not work"),
+        (
+            "processor_config.json",
+            _with({"image_processor": {"image_mean": [[0.5, 0.5, 0.5]]}}),
+            "has an image processor that does not work",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from gensegcli.policy.base import all_or_raise, check_sampling
 from gensegcli.policy.decoding import Decoder, Head, Row, dice_for
 from gensegcli.policy.frame import fit_picture, input_size
 from gensegcli.policy.prompting import checked_processor, finished_text, render_prompt, too_long
-from gensegcli.pretrained import load_processor, load_weights
+from gensegcli.pretrained import bad_folder, load_processor, load_weights
 from gensegcli.records import Completion, FinishReason, Size
 
 if TYPE_CHECKING:
@@ -68,6 +68,12 @@ class TransformersPolicy:
             dtype=self.dtype,
             attn_implementation=choose_attention(options.attention, self.device, self.dtype),
         )
+        if (
+            self.model.config.image_token_id
+            not in self.processor.tokenizer(render_prompt(self.processor, "x"))["input_ids"]
+        ):
+            what = f"has no placeholder for the picture in its prompt (token {self.model.config.image_token_id})"
+            raise bad_folder("policy", model.path, what)
         self.model.to(self.device).eval()
         self.stop_ids = stop_ids(self.model.generation_config, self.processor.tokenizer)
         self.context: int = self.model.config.get_text_config().max_position_embeddings

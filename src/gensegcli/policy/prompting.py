@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from gensegcli.families import PolicyEntry
 
+_SMALL = {"shortest_edge": 1, "longest_edge": 1 << 14}
+"""Areas: the least and most pixels of a picture that is only a trial."""
+
 CONTROL_TOKEN = re.compile(r"<\|([^<|>\s]{1,64})\|>")
 """The form of the control tokens of the Qwen families (`<|im_end|>`, `<|image_pad|>`, …)."""
 
@@ -61,20 +64,30 @@ def render_prompt(processor: ProcessorMixin, text: str) -> str:
 
 
 def checked_processor(processor: ProcessorMixin, folder: Path) -> ProcessorMixin:
-    """The processor, once its tokenizer and chat template are known to work.
+    """The processor, once its tokenizer, chat template and image processor are known to work.
 
     Raises:
-        GensegError: the folder has no tokenizer, or no chat template that renders a turn with a picture.
+        GensegError: the folder has no tokenizer, no chat template that renders a turn with a picture, or settings with
+            which a text or a picture cannot be read.
     """
     from jinja2 import TemplateError
+    from PIL import Image
 
     # Without its files transformers makes an empty tokenizer, which reads every text as nothing.
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise bad_folder("policy", folder, "lacks its tokenizer (tokenizer.json)")
     try:
-        render_prompt(processor, "x")
+        prompt = render_prompt(processor, "x")
     except (TemplateError, SyntaxError, *FAULTS) as error:
         raise bad_folder("policy", folder, f"lacks a working chat_template.jinja: {first_line(error)}") from error
+    try:
+        processor.tokenizer(prompt)
+    except FAULTS as error:
+        raise bad_folder("policy", folder, f"has a tokenizer that does not work: {first_line(error)}") from error
+    try:
+        processor.image_processor(images=[Image.new("RGB", (64, 64))], size=_SMALL, return_tensors="pt")
+    except FAULTS as error:
+        raise bad_folder("policy", folder, f"has an image processor that does not work: {first_line(error)}") from error
     return processor
 
 
